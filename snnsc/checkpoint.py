@@ -1,0 +1,139 @@
+"""One self-describing file: format version, kind, recipe, data facts, weights, and for training all the rest of it.
+
+    kind "train"      every weight, branches included; with `training`, the state to go on from (last.pt)
+    kind "stripped"   the main path alone
+
+Files are written whole or not at all, and read with `weights_only=True`: loading one runs none of its code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+import snnsc
+from snnsc.errors import ModelFileError
+from snnsc.files import write_atomically
+from snnsc.model import SpikingNetwork, build_model
+from snnsc.model.shortcuts import PREFIX
+from snnsc.recipe.schema import Recipe
+
+FORMAT = "snnsc-checkpoint"
+VERSION = 1
+UNREADABLE = (
+    OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, MemoryError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What torch.load raises on damaged or foreign files, as seen."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds."""
+
+    kind: Literal["train", "stripped"]
+    recipe: Recipe
+    facts: dict[str, object]
+    """About the data it was trained on: class names, sample counts, split seed, hash of the file list."""
+    model: dict[str, Tensor]
+    result: dict[str, Any] = field(default_factory=dict)
+    """Epoch and accuracy of these weights, and on which samples they were measured."""
+    training: dict[str, Any] | None = None
+    """What `Training.state` gave, without the weights."""
+
+    def build(self, *, branches: bool = True) -> SpikingNetwork:
+        """The network with these weights, in evaluation mode; without `branches`, its main path alone.
+
+        Raises:
+            ModelFileError: the weights are not those of the recipe.
+        """
+        model = build_model(self.recipe, branches=branches and self.kind == "train")
+        weights = self.model if branches else main_path(self.model)
+        try:
+            model.load_state_dict(weights, strict=True)
+        except RuntimeError as e:
+            what = " ".join(str(e).split())
+            raise ModelFileError(f"the weights do not fit the recipe in the same checkpoint: {what[:300]}") from e
+        return model.eval()
+
+
+def main_path(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without those of the shortcut branches."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(PREFIX)}
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        SnnscError: the file cannot be written.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": checkpoint.kind,
+        "recipe": checkpoint.recipe.model_dump_json(),
+        "facts": json.dumps(checkpoint.facts),
+        "result": json.dumps(checkpoint.result),
+        "model": checkpoint.model,
+        "training": checkpoint.training,
+        "written_by": {"snnsc": snnsc.__version__, "torch": str(torch.__version__)},
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        ModelFileError: missing, damaged, foreign, or written by a newer snnsc.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; `snnsc train` writes checkpoints into runs/")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as e:
+        raise ModelFileError(f"{path}: is no checkpoint of snnsc, or is damaged") from e
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: is no checkpoint of snnsc")
+    if content.get("version") != VERSION:
+        version = content.get("version")
+        raise ModelFileError(
+            f"{path}: has checkpoint version {version}, this snnsc reads version {VERSION}; update snnsc"
+        )
+    try:
+        return Checkpoint(
+            kind=content["kind"],
+            recipe=Recipe.model_validate_json(content["recipe"]),
+            facts=json.loads(content["facts"]),
+            model=content["model"],
+            result=json.loads(content["result"]),
+            training=content["training"],
+        )
+    except ValidationError as e:
+        first = e.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(f"{path}: its recipe is not one of this snnsc: {key}: {first['msg']}") from e
+    except (KeyError, TypeError, ValueError) as e:
+        raise ModelFileError(f"{path}: is a damaged checkpoint: {e}") from e
+
+
+def load(path: str | Path) -> SpikingNetwork:
+    """The network of a checkpoint file, in evaluation mode.
+
+    Input: event frames [T, B, C, H, W] or static images [B, C, H, W]; output: logits [B, K].
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no checkpoint.
+    """
+    return read(Path(path)).build()

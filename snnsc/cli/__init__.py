@@ -1,0 +1,61 @@
+"""The command line: one file a command, each parses, loads, calls one function and prints.
+
+Nothing here or in a command's top level imports torch, so help, completion and recipe errors are instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import snnsc
+from snnsc.cli import energy, eval_, export, recipes, strip, train
+from snnsc.cli.console import fail
+from snnsc.errors import SnnscError
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 data, 4 checkpoint or model file, 130 interrupted."
+)
+
+app = typer.Typer(
+    name="snnsc",
+    help="Train spiking neural networks with removable shortcut branches, strip the branches, deploy the rest.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (train, eval_, strip, export, energy, recipes):
+    app.command(module.NAME)(module.command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"snnsc {snnsc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train spiking neural networks with removable shortcut branches, strip the branches, deploy the rest."""
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one message and its exit code."""
+    try:
+        app()
+    except SnnscError as e:
+        fail(str(e), e.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,98 @@
+"""How the commands print: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from snnsc.data.parallel import Progress
+
+
+def console() -> Console:
+    """Where tables go: standard output, at a fixed width where that is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False, highlight=False)
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Print a line of result; not with --json, whose standard output holds the object alone."""
+    if not quiet:
+        typer.echo(text)
+
+
+def note(text: str) -> None:
+    """Print a line beside the result."""
+    typer.echo(text, err=True)
+
+
+def show_json(value: object) -> None:
+    """Print the one JSON object of --json."""
+    typer.echo(json.dumps(value))
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """Print an error and end."""
+    for line in message.splitlines():
+        typer.echo(f"snnsc: {line}", err=True)
+    sys.exit(exit_code)
+
+
+def table(title: str, columns: list[str]) -> Table:
+    """A table whose first column holds names and the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    return made
+
+
+def log_to_stderr() -> None:
+    """Show the package's own warnings as lines; keep those of libraries that speak of nothing the user can change."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("snnsc: %(message)s"))
+    logging.getLogger("snnsc").addHandler(handler)
+    # torch says at every compilation that there is no CUDA runtime, where a CUDA toolkit is installed
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+@contextmanager
+def data_progress() -> Iterator[Progress]:
+    """A progress bar for reading and caching data, on standard error; plain lines where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if not sys.stderr.isatty():
+        said: set[str] = set()
+
+        def line(what: str, done: int, total: int) -> None:
+            if what not in said:
+                said.add(what)
+                note(f"{what} ({total}) ...")
+            if done == total:
+                note(f"{what} ({total}) done")
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield update

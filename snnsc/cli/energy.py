@@ -1,0 +1,81 @@
+"""`snnsc energy`: ONNX model -> operation counts and energy estimates. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from snnsc.cli.arguments import Json
+from snnsc.cli.console import console, say, show_json, table
+
+if TYPE_CHECKING:
+    from snnsc.energy import Report
+
+NAME = "energy"
+
+
+def command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, ours or another's.")],
+    inputs: Annotated[
+        Path | None, typer.Option(help="Real samples to count on: .npz or .npy; default the statistics in the model.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Count spike operations exactly, and estimate the energy of an SNN and of its ANN twin."""
+    from snnsc.energy import estimate
+
+    report = estimate(model, inputs)
+    if json_:
+        show_json(report.to_dict())
+        return
+    show_energy(report)
+
+
+def show_energy(report: Report) -> None:
+    """Print the report as tables."""
+    found: dict[str, Any] = report.to_dict()
+    out = console()
+    rows = table("operations a sample", ["layer", "op", "input", "dense MACs", "MACs", "ACs", "updates", "rate"])
+    for row in [*found["layers"], {"name": "total", "op": "", "input_kind": "", **found["totals"]}]:
+        rate = row.get("firing_rate")
+        counts = [_count(row[key]) for key in ("dense_macs", "macs", "acs", "neuron_updates")]
+        rows.add_row(row["name"], row["op"], row["input_kind"] or "", *counts, "" if rate is None else f"{rate:.4f}")
+    out.print(rows)
+    prices = table("energy a sample", ["model", "SNN", "ANN twin", "SNN / ANN"])
+    for entry in found["energy"]:
+        snn, ratio = entry["snn_pj"], entry["ratio"]
+        bound = f"<= {_energy(entry['snn_pj_bound'])}" if snn is None else _energy(snn)
+        prices.add_row(entry["model"], bound, _energy(entry["ann_pj"]), "" if ratio is None else f"{ratio:.3f}")
+    out.print(prices)
+    say(_basis(found))
+    for group in found["not_counted"]:
+        say(f"not counted: {group}")
+    for violation in found["violations"]:
+        say(f"the graph's promise does not hold on the data: {violation}")
+
+
+def _basis(found: dict[str, Any]) -> str:
+    match found["source"]:
+        case "none":
+            return "no samples: dense counts and upper bounds only; give --inputs samples.npz for counts"
+        case "embedded":
+            return f"counted on {found['samples']} samples at export: {found['split']}"
+        case source:
+            return f"counted on {found['samples']} samples of {source}"
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return f"{value:,.0f}" if value else "-"
+
+
+def _energy(picojoules: float | None) -> str:
+    if picojoules is None:
+        return "?"
+    for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
+        if picojoules >= size:
+            return f"{picojoules / size:.3f} {unit}"
+    return f"{picojoules:.3f} pJ"

@@ -1,0 +1,81 @@
+"""`snnsc eval`: checkpoint or ONNX model -> accuracy and activity on the evaluation set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from snnsc.cli.arguments import DataRoot, Device, Json
+from snnsc.cli.console import console, log_to_stderr, say, show_json, table
+
+if TYPE_CHECKING:
+    from snnsc.training.metrics import Evaluation
+
+NAME = "eval"
+CONFUSION_SHOWN = 20
+"""Classes up to which the confusion matrix is printed; --json has it always."""
+
+
+def command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or an .onnx file from snnsc export.")
+    ],
+    data_root: DataRoot = None,
+    device: Device = None,
+    json_: Json = False,
+) -> None:
+    """Evaluate: accuracy, by time step too, loss, firing rates, dead neurons, confusion matrix."""
+    log_to_stderr()
+    if model.suffix == ".onnx":
+        found, classes = _onnx(model, data_root)
+    else:
+        found, classes = _checkpoint(model, data_root, device)
+    if json_:
+        show_json(asdict(found))
+    else:
+        _show(found, classes)
+
+
+def _checkpoint(path: Path, data_root: Path | None, device: str | None) -> tuple[Evaluation, tuple[str, ...]]:
+    from snnsc.checkpoint import read
+    from snnsc.cli.samples import evaluation_data
+    from snnsc.training.device import pick_device
+    from snnsc.training.evaluate import evaluate
+
+    source = read(path)
+    place = pick_device(device)
+    network = source.build().to(place)
+    data = evaluation_data(source.recipe, data_root)
+    return evaluate(network, data.test.batches(), source.recipe.data.classes, place), data.facts.classes
+
+
+def _onnx(path: Path, data_root: Path | None) -> tuple[Evaluation, tuple[str, ...]]:
+    from snnsc.cli.samples import evaluation_data
+    from snnsc.export.runtime import OnnxNetwork, evaluate, read_onnx, recipe_of
+
+    model = read_onnx(path)
+    recipe = recipe_of(model, path)
+    network = OnnxNetwork(model, str(path))
+    data = evaluation_data(recipe, data_root)
+    return evaluate(network, data.test.batches(), recipe.data.classes), data.facts.classes
+
+
+def _show(found: Evaluation, classes: tuple[str, ...]) -> None:
+    say(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {found.samples} samples")
+    by_step = "  ".join(f"{t}: {a:.2%}" for t, a in enumerate(found.accuracy_by_timestep, 1))
+    say(f"accuracy by the first t steps   {by_step}")
+    if found.branch_accuracy:
+        say("accuracy of the branches        " + "  ".join(f"{n}: {a:.2%}" for n, a in found.branch_accuracy.items()))
+    out = console()
+    layers = table("layers of neurons", ["layer", "firing rate", "dead"])
+    for layer in found.layers:
+        layers.add_row(layer.name, f"{layer.firing_rate:.4f}", f"{layer.dead:.2%}")
+    out.print(layers)
+    if len(classes) <= CONFUSION_SHOWN:
+        confusion = table("confusion: rows true, columns predicted", ["", *classes])
+        for name, row in zip(classes, found.confusion, strict=True):
+            confusion.add_row(name, *(str(n) if n else "." for n in row))
+        out.print(confusion)

@@ -1,0 +1,53 @@
+"""`snnsc export`: checkpoint -> verified model.onnx and energy.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snnsc.cli.arguments import CheckpointFile, DataRoot, Json
+from snnsc.cli.console import log_to_stderr, say, show_json
+
+NAME = "export"
+
+
+def command(
+    checkpoint: CheckpointFile,
+    out: Annotated[Path | None, typer.Option(help="File to write; default model.onnx beside the checkpoint.")] = None,
+    max_flip_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of a layer's spikes that may differ from torch's.")
+    ] = 1e-3,
+    data_root: DataRoot = None,
+    json_: Json = False,
+) -> None:
+    """Export the main path to ONNX, verified spike by spike on real samples; energy.json is written beside it."""
+    log_to_stderr()
+
+    from snnsc.checkpoint import read
+    from snnsc.cli.energy import show_energy
+    from snnsc.cli.samples import some_samples
+    from snnsc.export.export import MIN_SAMPLES, export
+    from snnsc.export.verify import Bounds
+
+    source = read(checkpoint)
+    batches, split = some_samples(source.recipe, data_root, MIN_SAMPLES)
+    output = out or checkpoint.with_name("model.onnx")
+    done = export(source, batches, split, output, Bounds(max_spike_flip_rate=max_flip_rate))
+    found = done.verification
+    if json_:
+        show_json({"files": [str(done.model), str(done.energy)], "verification": found.to_dict()})
+        return
+    if done.stripped:
+        say(f"stripped {len(done.stripped)} weights of the shortcut branches; the checkpoint is as it was")
+    say(f"verified in onnxruntime on {found.samples} real samples: {split}")
+    say(f"  same class    {found.argmax_agreement:.2%}")
+    say(f"  accuracy      torch {found.accuracy_torch:.2%}, onnxruntime {found.accuracy_onnx:.2%}")
+    say(
+        f"  spike flips   at most {found.max_spike_flip_rate:.2e} of a layer's; "
+        f"{found.neuron_steps:,} neuron-steps compared"
+    )
+    show_energy(done.report)
+    say(f"written: {done.model}, {done.energy}")
+    say(f"next: snnsc energy {done.model}   or   snnsc eval {done.model}")

@@ -1,0 +1,54 @@
+"""The real samples that a checkpoint or model is run on: its own recipe's data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snnsc.cli.console import data_progress, note
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from snnsc.data import Loaders
+    from snnsc.recipe.schema import Recipe
+
+
+def evaluation_data(recipe: Recipe, data_root: Path | None) -> Loaders:
+    """The evaluation set of a recipe."""
+    return _data(recipe, data_root, train=False)
+
+
+def _data(recipe: Recipe, data_root: Path | None, *, train: bool) -> Loaders:
+    from snnsc.data import build_loaders, resolve_root
+
+    with data_progress() as progress:
+        return build_loaders(recipe, resolve_root(recipe, data_root), train=train, progress=progress)
+
+
+def some_samples(recipe: Recipe, data_root: Path | None, least: int) -> tuple[list[tuple[Tensor, Tensor]], str]:
+    """Batches of at least `least` real samples, or of all there are, and what they are.
+
+    The evaluation set comes first; where it is too small, training samples join it.
+    """
+    test = evaluation_data(recipe, data_root).test
+    batches = list(_first(test.batches(), least))
+    count = sum(len(labels) for _, labels in batches)
+    if count >= least or test.samples > count:
+        return batches, "evaluation set"
+    train = _data(recipe, data_root, train=True).train
+    assert train is not None
+    more = list(_first(train.batches(0), least - count))
+    total = count + sum(len(labels) for _, labels in more)
+    note(f"the evaluation set has {count} samples; {total - count} training samples join it")
+    return batches + more, f"evaluation set ({count}) and training set ({total - count})"
+
+
+def _first(batches: Iterator[tuple[Tensor, Tensor]], least: int) -> Iterator[tuple[Tensor, Tensor]]:
+    count = 0
+    for inputs, labels in batches:
+        yield inputs, labels
+        count += len(labels)
+        if count >= least:
+            return

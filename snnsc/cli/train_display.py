@@ -1,0 +1,111 @@
+"""What `snnsc train` shows while it runs: a live line on a terminal, a plain line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from snnsc.cli.console import note
+from snnsc.training.loop import EpochDone, StepDone, Training
+from snnsc.training.run import chosen_on
+
+REFRESH_SECONDS = 0.25
+"""Between looks at the loss, as each waits for the device."""
+
+
+class Display:
+    """Shows the events of a training; prints to standard error.
+
+    Args:
+        training: The run.
+        folder: Where it is written.
+        quiet: Show nothing, as in the other processes of a distributed run.
+    """
+
+    def __init__(self, training: Training, folder: Path, *, quiet: bool) -> None:
+        self.training, self.folder, self.quiet = training, folder, quiet
+        self.epochs = training.recipe.train.epochs
+        self.firing_rate = float("nan")
+        self.shown = 0.0
+        self.started = time.perf_counter()
+        self.steps_before = training.epoch * len(training.train_batches) + training.step
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        """Print what is about to be trained."""
+        if self.quiet:
+            return self
+        training = self.training
+        recipe, facts = training.recipe, training.loaders.facts
+        weights = sum(p.numel() for p in training.model.parameters())
+        branches = len(training.model.shortcuts)
+        note(f"{recipe.name}: {recipe.model.arch}, T = {recipe.model.T}, {weights:,} parameters, {branches} branches")
+        note(
+            f"{recipe.data.type}: {facts.train_samples} to train, {facts.test_samples} to evaluate; "
+            f"{training.place.device}, {training.precision}; best.pt is chosen on {chosen_on(recipe)}"
+        )
+        note(f"run folder: {self.folder}")
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[status]}"))
+            self.bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task("epoch", status="compiling neurons ...", total=len(training.train_batches))
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the live line away."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def show(self, event: StepDone | EpochDone) -> None:
+        """Show an event."""
+        if self.quiet:
+            return
+        if isinstance(event, StepDone):
+            self._step(event)
+        else:
+            self._epoch(event)
+
+    def _step(self, event: StepDone) -> None:
+        now = time.perf_counter()
+        if self.bar is None or (now - self.shown < REFRESH_SECONDS and event.step < event.steps):
+            return
+        self.shown = now
+        status = (
+            f"loss {event.loss:.4f}  acc {event.accuracy:.2%}  lambda {event.branch_weight:.3f}  lr {event.lr:.2e}  "
+            f"firing {self.firing_rate:.3f}  {event.samples_per_second:.0f}/s  left {self._left(event, now)}"
+        )
+        description = f"epoch {event.epoch + 1}/{self.epochs}"
+        self.bar.update(self.task, description=description, completed=event.step, total=event.steps, status=status)
+
+    def _left(self, event: StepDone, now: float) -> str:
+        done = event.epoch * event.steps + event.step
+        seconds = (now - self.started) / max(1, done - self.steps_before) * (self.epochs * event.steps - done)
+        return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+
+    def _epoch(self, event: EpochDone) -> None:
+        self.firing_rate = event.evaluation.firing_rate
+        validation = f"  validation {event.validation.accuracy:.2%}" if event.validation else ""
+        line = (
+            f"epoch {event.epoch + 1}/{self.epochs}  loss {event.train_loss:.4f}  train {event.train_accuracy:.2%}"
+            f"{validation}  eval {event.evaluation.accuracy:.2%}{'  best' if event.is_best else ''}  "
+            f"lambda {event.branch_weight:.3f}  lr {event.lr:.2e}  firing {self.firing_rate:.3f}  "
+            f"{event.samples_per_second:.0f} samples/s  {event.seconds:.0f} s"
+        )
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False)
+        else:
+            note(line)

@@ -1,0 +1,283 @@
+"""Read an ONNX file and say what each of its nodes is; no shapes and no samples yet.
+
+Graph.nodes       live nodes in execution order, local functions inlined except the neuron layers (domain `snnsc`)
+Graph.constants   values that do not depend on the input: weights, and what is computed from weights
+Graph.shapes      values computed from shapes only (Shape, Gather, Concat, ...): no compute on data
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import inliner, numpy_helper
+
+from snnsc.energy.constants import evaluate, find_constants, find_shapes, live_nodes
+from snnsc.energy.runtime import PROTOBUF_ERRORS
+from snnsc.errors import ModelFileError
+
+NEURON_DOMAIN = "snnsc"
+STATISTICS_KEY = "snnsc.statistics"
+OLDEST_OPSET = 7
+_UNREADABLE = (*PROTOBUF_ERRORS, onnx.checker.ValidationError, OSError, ValueError, RuntimeError, TypeError)
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """One input that a batch must bring.
+
+    Attributes:
+        name: Name in the graph.
+        dtype: Element type.
+        dims: Declared size of each axis; None where the graph leaves it open.
+        batch_axis: The axis that counts samples.
+    """
+
+    name: str
+    dtype: np.dtype
+    dims: tuple[int | None, ...]
+    batch_axis: int
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The number of samples a run takes, where the graph fixes it."""
+        return self.dims[self.batch_axis]
+
+    def describe(self) -> str:
+        """The shape as the graph declares it, for messages: `[N,3,32,32]`."""
+        dims = [("N" if i == self.batch_axis else "?") if d is None else str(d) for i, d in enumerate(self.dims)]
+        return "[" + ",".join(dims) + "]"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One live node.
+
+    Attributes:
+        name: Unique name for reports: the node's own, or its first output where that is empty or taken.
+        op: Operator type, e.g. `Conv` or `LIF`.
+        domain: Operator domain; empty for standard ONNX.
+        inputs: Input value names, empty strings for omitted ones.
+        outputs: Output value names.
+        attrs: Attributes as Python values.
+    """
+
+    name: str
+    op: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: dict[str, object]
+
+    @property
+    def is_neuron(self) -> bool:
+        """Whether this is a neuron layer of ours."""
+        return self.domain == NEURON_DOMAIN
+
+    def ints(self, key: str, default: list[int]) -> list[int]:
+        """A list-of-integers attribute."""
+        value = self.attrs.get(key)
+        return [int(v) for v in value] if isinstance(value, list | tuple) else default
+
+    def integer(self, key: str, default: int) -> int:
+        """An integer attribute."""
+        value = self.attrs.get(key, default)
+        return int(value) if isinstance(value, int | float) else default
+
+    def number(self, key: str, default: float) -> float:
+        """A float attribute."""
+        value = self.attrs.get(key, default)
+        return float(value) if isinstance(value, int | float) else default
+
+    def text(self, key: str, default: str) -> str:
+        """A string attribute."""
+        value = self.attrs.get(key, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX model, read and sorted.
+
+    Attributes:
+        model: The model with every local function inlined except neuron layers.
+        source: File name for messages.
+        metadata: `metadata_props` as a dict.
+        inputs: What a batch must bring.
+        options: Names of scalar integer initializers that a batch may override, such as T.
+        nodes: Live nodes in execution order.
+        constants: Names of values that depend on initializers alone.
+        shapes: Names of values that depend on shapes alone.
+        opset: Version of the standard operator set.
+    """
+
+    model: onnx.ModelProto
+    source: str
+    metadata: dict[str, str]
+    inputs: tuple[GraphInput, ...]
+    options: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    constants: frozenset[str]
+    shapes: frozenset[str]
+    opset: int
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the graph has neuron layers."""
+        return any(node.is_neuron for node in self.nodes)
+
+    def is_data(self, name: str) -> bool:
+        """Whether the value depends on the samples."""
+        return bool(name) and name not in self.constants and name not in self.shapes
+
+    def data_inputs(self, node: Node) -> list[str]:
+        """The node's inputs that depend on the samples."""
+        return [name for name in node.inputs if self.is_data(name)]
+
+    @cached_property
+    def _initializers(self) -> dict[str, onnx.TensorProto]:
+        return {t.name: t for t in self.model.graph.initializer}
+
+    @cached_property
+    def _computed(self) -> dict[str, np.ndarray]:
+        """Constants that are computed in the graph and meet data; all evaluated in one run."""
+        wanted = {
+            name
+            for node in self.nodes
+            if self.data_inputs(node)
+            for name in node.inputs
+            if name in self.constants and name not in self._initializers
+        }
+        return evaluate(self.model, sorted(wanted), self.constants, self.source)
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """The value of a constant; None where it depends on samples or shapes, or is omitted."""
+        if name in self._initializers:
+            return numpy_helper.to_array(self._initializers[name])
+        return self._computed.get(name) if name in self.constants else None
+
+
+def read_graph(model: Path | onnx.ModelProto) -> Graph:
+    """Read a model file or a model in memory.
+
+    Raises:
+        ModelFileError: The file is missing, empty, damaged, no ONNX, or needs what is not supported.
+    """
+    proto, source = (model, "model") if isinstance(model, onnx.ModelProto) else (_load(Path(model)), str(model))
+    if not proto.HasField("graph") or not proto.graph.output:
+        msg = f"{source}: not an ONNX model: it holds no graph; give a file written by `snnsc export`, or another .onnx"
+        raise ModelFileError(msg)
+    try:
+        onnx.checker.check_model(proto)
+        proto = _inline_foreign_functions(proto)
+    except _UNREADABLE as error:
+        msg = f"{source}: not a valid ONNX model: {first_line(error)}"
+        raise ModelFileError(msg) from error
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST_OPSET:
+        msg = (
+            f"{source}: opset {opset} is older than {OLDEST_OPSET}, the oldest that onnxruntime runs; convert it first"
+        )
+        raise ModelFileError(msg)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    return _build(proto, source, metadata, opset)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, for one-line errors."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        msg = f"{path}: no such file; give an .onnx file"
+        raise ModelFileError(msg)
+    with path.open("rb") as file:
+        head = file.read(4)
+    if not head:
+        msg = f"{path}: the file is empty; export it again"
+        raise ModelFileError(msg)
+    if head == b"PK\x03\x04":
+        msg = f"{path}: a zip archive (a checkpoint?), not an ONNX model; run `snnsc export` on a checkpoint first"
+        raise ModelFileError(msg)
+    try:
+        return onnx.load(path)
+    except _UNREADABLE as error:
+        msg = f"{path}: not an ONNX model, or cut short: {first_line(error)}"
+        raise ModelFileError(msg) from error
+
+
+def _inline_foreign_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    others = [(f.domain, f.name) for f in proto.functions if f.domain != NEURON_DOMAIN]
+    return inliner.inline_selected_functions(proto, others) if others else proto
+
+
+def _build(proto: onnx.ModelProto, source: str, metadata: dict[str, str], opset: int) -> Graph:
+    constants = find_constants(proto.graph)
+    live = live_nodes(proto.graph)
+    initializers = {t.name: t for t in proto.graph.initializer}
+    options = tuple(
+        value.name
+        for value in proto.graph.input
+        if (t := initializers.get(value.name)) is not None
+        and t.data_type == onnx.TensorProto.INT64
+        and int(np.prod(t.dims)) == 1
+        and proto.ir_version >= 4  # before, every initializer had to be listed as an input
+    )
+    axis = _batch_axis(metadata, source)
+    return Graph(
+        model=proto,
+        source=source,
+        metadata=metadata,
+        inputs=tuple(_read_input(v, axis, source) for v in proto.graph.input if v.name not in initializers),
+        options=options,
+        nodes=_named(live),
+        constants=constants,
+        shapes=find_shapes(proto.graph, constants),
+        opset=opset,
+    )
+
+
+def _named(live: list[onnx.NodeProto]) -> tuple[Node, ...]:
+    nodes: list[Node] = []
+    taken: set[str] = set()
+    for proto in live:
+        name = proto.name
+        if not name or name in taken:
+            name = next(output for output in proto.output if output)
+        taken.add(name)
+        attrs = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute if not a.ref_attr_name}
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        nodes.append(Node(name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attrs))
+    return tuple(nodes)
+
+
+def _batch_axis(metadata: dict[str, str], source: str) -> int:
+    if "snnsc.input" not in metadata:
+        return 0
+    try:
+        return str(json.loads(metadata["snnsc.input"])["layout"]).index("B")
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{source}: metadata snnsc.input is damaged: {metadata['snnsc.input']!r}; export the model again"
+        raise ModelFileError(msg) from error
+
+
+def _read_input(value: onnx.ValueInfoProto, batch_axis: int, source: str) -> GraphInput:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.HasField("shape") or not tensor.shape.dim:
+        msg = f"{source}: input {value.name!r} is no tensor with a batch axis; such inputs are not supported"
+        raise ModelFileError(msg)
+    dims = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim)
+    if batch_axis >= len(dims):
+        msg = f"{source}: input {value.name!r} has {len(dims)} axes; metadata puts samples on axis {batch_axis}"
+        raise ModelFileError(msg)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if dtype.kind not in "fiub":
+        msg = f"{source}: input {value.name!r} has element type {dtype}; only numbers can be fed"
+        raise ModelFileError(msg)
+    return GraphInput(value.name, dtype, dims, batch_axis)

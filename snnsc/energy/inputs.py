@@ -1,0 +1,161 @@
+"""Samples for a graph, from .npz or .npy, in batches that fit in memory."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from snnsc.energy.graph import Graph, GraphInput
+from snnsc.errors import DataError
+
+_ELEMENTS_A_BATCH = 2**21
+_SAMPLES_A_BATCH = 32
+
+
+def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
+    """Read samples for a graph and yield them in batches.
+
+    The file is checked before the first batch: .npz with one array for each graph input by its name, or with a
+    single array where the graph has one input; or one .npy. Axes as the graph declares them, any number of samples.
+    Values are taken as they are: nothing is normalised. Integers and halves are converted to the declared float
+    type. The file's arrays are held in memory (.npy: mapped); the counting holds one batch.
+
+    Raises:
+        DataError: The file is missing or damaged, or an array is missing, has another shape or element type, holds
+            NaN or infinity, or no sample.
+    """
+    path = Path(path)
+    arrays = _match(path, _read(path), graph)
+    for graph_input in graph.inputs:
+        _check_array(f"{path}: array {graph_input.name!r}", arrays[graph_input.name], graph_input)
+    _check_equal(f"{path}", arrays, graph)
+    return _batches(arrays, graph, path)
+
+
+def check_batch(graph: Graph, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One batch as onnxruntime takes it: every input present, of the declared shape and type, and finite.
+
+    Raises:
+        DataError: It is not.
+    """
+    unknown = batch.keys() - {i.name for i in graph.inputs} - set(graph.options)
+    missing = {i.name for i in graph.inputs} - batch.keys()
+    if unknown or missing:
+        wanted = ", ".join(f"{i.name} {i.describe()}" for i in graph.inputs)
+        msg = f"{graph.source}: a batch has {sorted(batch)}, the graph takes {wanted}"
+        raise DataError(msg)
+    feeds = {}
+    for graph_input in graph.inputs:
+        array = np.asarray(batch[graph_input.name])
+        where = f"{graph.source}: input {graph_input.name!r}"
+        _check_array(where, array, graph_input)
+        feeds[graph_input.name] = _convert(where, array, graph_input)
+    _check_equal(graph.source, feeds, graph)
+    return feeds | {name: np.asarray(batch[name], np.int64) for name in graph.options if name in batch}
+
+
+def batch_size(graph: Graph, feeds: dict[str, np.ndarray]) -> int:
+    """Number of samples in a batch."""
+    first = graph.inputs[0]
+    return int(feeds[first.name].shape[first.batch_axis])
+
+
+def take_samples(graph: Graph, feeds: dict[str, np.ndarray], which: slice) -> dict[str, np.ndarray]:
+    """Some samples of a batch."""
+    taken = {i.name: feeds[i.name][(slice(None),) * i.batch_axis + (which,)] for i in graph.inputs}
+    return feeds | taken
+
+
+def pad_batch(graph: Graph, feeds: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """A batch filled up to `size` by repeating its samples."""
+    if batch_size(graph, feeds) >= size:
+        return feeds
+    repeat = {i.name: np.arange(size) % feeds[i.name].shape[i.batch_axis] for i in graph.inputs}
+    return feeds | {i.name: np.take(feeds[i.name], repeat[i.name], axis=i.batch_axis) for i in graph.inputs}
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        msg = f"{path}: no such file; give an .npz or .npy with samples"
+        raise DataError(msg)
+    try:
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        msg = f"{path}: cannot be read as .npz or .npy with plain arrays: {' '.join(str(error).split())}"
+        raise DataError(msg) from error
+
+
+def _match(path: Path, arrays: dict[str, np.ndarray], graph: Graph) -> dict[str, np.ndarray]:
+    if not graph.inputs:
+        msg = f"{graph.source}: the graph takes no input, {path} cannot be used"
+        raise DataError(msg)
+    names = [i.name for i in graph.inputs]
+    if len(names) == 1 and len(arrays) == 1:
+        return {names[0]: next(iter(arrays.values()))}
+    missing = [i for i in graph.inputs if i.name not in arrays]
+    if missing:
+        wanted = ", ".join(f"{i.name!r} {i.describe()}" for i in missing)
+        found = ", ".join(repr(name) for name in sorted(arrays)) or "none"
+        msg = f"{path}: array {wanted} is missing; the file has {found}"
+        raise DataError(msg)
+    return {name: arrays[name] for name in [*names, *(o for o in graph.options if o in arrays)]}
+
+
+def _check_array(where: str, array: np.ndarray, graph_input: GraphInput) -> None:
+    expected = f"{graph_input.dtype} {graph_input.describe()}"
+    axis = graph_input.batch_axis
+    fits = array.ndim == len(graph_input.dims) and all(
+        want is None or have == want or i == axis
+        for i, (have, want) in enumerate(zip(array.shape, graph_input.dims, strict=True))
+    )
+    if not fits:
+        msg = f"{where} has shape {list(array.shape)}, expected {expected}"
+        raise DataError(msg)
+    if array.size == 0:
+        msg = f"{where} has shape {list(array.shape)}: no samples, or samples without elements; expected {expected}"
+        raise DataError(msg)
+    kinds = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}[graph_input.dtype.kind]
+    if array.dtype.kind not in kinds:
+        msg = f"{where} has element type {array.dtype}, expected {expected}"
+        raise DataError(msg)
+
+
+def _check_equal(where: str, arrays: dict[str, np.ndarray], graph: Graph) -> None:
+    sizes = {i.name: arrays[i.name].shape[i.batch_axis] for i in graph.inputs}
+    if len(set(sizes.values())) > 1:
+        msg = f"{where}: arrays have different numbers of samples: {sizes}"
+        raise DataError(msg)
+
+
+def _convert(where: str, array: np.ndarray, graph_input: GraphInput) -> np.ndarray:
+    if array.dtype.kind in "iu" and graph_input.dtype.kind in "iu":
+        limits = np.iinfo(graph_input.dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            msg = f"{where} holds values that {graph_input.dtype} cannot hold"
+            raise DataError(msg)
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(array, dtype=graph_input.dtype)
+    if converted.dtype.kind == "f" and not np.isfinite(converted).all():
+        msg = f"{where} holds NaN or infinity; only finite values can be counted"
+        raise DataError(msg)
+    return converted
+
+
+def _batches(arrays: dict[str, np.ndarray], graph: Graph, path: Path) -> Iterator[dict[str, np.ndarray]]:
+    total = batch_size(graph, arrays)
+    elements = sum(arrays[i.name].size for i in graph.inputs) // total
+    fixed = next((i.fixed_batch for i in graph.inputs if i.fixed_batch is not None), None)
+    size = fixed or max(1, min(_SAMPLES_A_BATCH, _ELEMENTS_A_BATCH // max(elements, 1)))
+    options = {name: arrays[name] for name in graph.options if name in arrays}
+    for start in range(0, total, size):
+        part = take_samples(graph, {i.name: arrays[i.name] for i in graph.inputs}, slice(start, start + size))
+        for graph_input in graph.inputs:
+            _convert(f"{path}: array {graph_input.name!r}", part[graph_input.name], graph_input)
+        yield part | options

@@ -1,0 +1,117 @@
+"""Run an exported model in onnxruntime and read every layer's spikes.
+
+Legend: T time steps, B batch, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper
+from pydantic import ValidationError
+from torch import Tensor
+
+from snnsc.errors import ModelFileError
+from snnsc.export.functions import DOMAIN
+from snnsc.export.onnx import LOGITS_BY_STEP
+from snnsc.recipe.schema import Recipe
+from snnsc.training.metrics import Evaluation, Scores
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file that snnsc exported.
+
+    Raises:
+        ModelFileError: missing, damaged, or without the metadata that snnsc writes.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; `snnsc export` writes it")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError) as e:
+        raise ModelFileError(f"{path}: is no ONNX model, or is damaged") from e
+    if "snnsc.format" not in {p.key for p in model.metadata_props}:
+        raise ModelFileError(
+            f"{path}: was not exported by snnsc (it lacks the metadata snnsc.format), so its data is unknown"
+        )
+    return model
+
+
+def recipe_of(model: onnx.ModelProto, path: Path) -> Recipe:
+    """The recipe in a model's metadata.
+
+    Raises:
+        ModelFileError: it is not one of this snnsc.
+    """
+    text = {p.key: p.value for p in model.metadata_props}.get("snnsc.recipe", "null")
+    try:
+        return Recipe.model_validate_json(json.dumps(json.loads(text)))
+    except (ValidationError, ValueError) as e:
+        raise ModelFileError(f"{path}: the recipe in its metadata is not one of this snnsc") from e
+
+
+class OnnxNetwork:
+    """An exported model in onnxruntime, with the spikes of every layer and the logits of every step.
+
+    Args:
+        model: The model.
+        name: What messages call it.
+
+    Raises:
+        ModelFileError: onnxruntime cannot load it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, name: str) -> None:
+        watched = onnx.ModelProto()
+        watched.CopyFrom(model)
+        self.layers = [node.name for node in model.graph.node if node.domain == DOMAIN]
+        self.input_name = model.graph.input[0].name if model.graph.input else ""
+        for value in (*(f"{layer}.spikes" for layer in self.layers), LOGITS_BY_STEP):
+            watched.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            self.session = onnxruntime.InferenceSession(
+                watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as e:  # onnxruntime's share no public base class
+            raise ModelFileError(f"{name}: onnxruntime cannot load it: {' '.join(str(e).split())[:300]}") from e
+
+    def run(self, inputs: np.ndarray[Any, Any], T: int | None = None) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        """Logits of every step [T, B, K], and layer name -> spikes [T, B, ...].
+
+        Args:
+            inputs: Frames [T, B, C, H, W] or images [B, C, H, W], float32.
+            T: Time steps for which images are held; default the model's own.
+        """
+        feeds: dict[str, Any] = {self.input_name: inputs}
+        if T is not None:
+            feeds["T"] = np.array(T, dtype=np.int64)
+        names = [LOGITS_BY_STEP, *(f"{layer}.spikes" for layer in self.layers)]
+        logits_TBK, *spikes = self.session.run(names, feeds)
+        return logits_TBK, dict(zip(self.layers, spikes, strict=True))
+
+
+def evaluate(network: OnnxNetwork, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Evaluation:
+    """What `snnsc.training.evaluate.evaluate` finds, by onnxruntime.
+
+    Args:
+        network: The exported model.
+        batches: (inputs, labels): frames [T, B, C, H, W] or images [B, C, H, W], labels [B].
+        classes: K.
+    """
+    scores = Scores(classes)
+    for inputs, labels in batches:
+        logits_TBK, spikes = network.run(inputs.numpy())
+        scores.add_logits(torch.from_numpy(logits_TBK), labels)
+        for layer, spikes_TB in spikes.items():
+            scores.add_spikes(layer, torch.from_numpy(spikes_TB))
+    return scores.result()

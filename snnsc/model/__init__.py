@@ -1,0 +1,55 @@
+"""From a recipe to the network: neurons, surrogates, norms, blocks, architectures, branches."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import torch
+from torch import nn
+
+from snnsc.model.blocks import Cells
+from snnsc.model.network import Logits, SpikingNetwork
+from snnsc.model.resnet import resnet_parts, resnet_plan
+from snnsc.model.shortcuts import taps
+from snnsc.model.vgg import vgg_parts, vgg_plan
+from snnsc.recipe.schema import MethodSpec, Recipe, ResNet19Spec, ResNetSpec, ThinResNetSpec, TinySpec, VggSnnSpec
+
+__all__ = ["Logits", "SpikingNetwork", "build_model"]
+
+
+def build_model(recipe: Recipe, *, branches: bool = True) -> SpikingNetwork:
+    """The network of a recipe, freshly initialised.
+
+    Input: event frames [T, B, C, H, W] or static images [B, C, H, W]. Output in evaluation mode: logits [B, K]; in
+    training mode: `Logits` of every time step, of the head and of the branches.
+
+    The weights depend on `recipe.seed` only, and those of the main path not on the method, so that methods start
+    from the same network. The global random state is left as it was.
+
+    Args:
+        recipe: What to build.
+        branches: Whether to attach the shortcut branches of the recipe's method; without is the deployed network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return _build(recipe, recipe.method if branches else None)
+
+
+def _build(recipe: Recipe, method: MethodSpec | None) -> SpikingNetwork:
+    spec, data = recipe.model, recipe.data
+    cells = Cells(spec.neuron, spec.surrogate, spec.norm, compiled=recipe.train.compile == "neurons")
+    stages: list[list[nn.Module]]
+    match spec:
+        case ResNetSpec() | ResNet19Spec() | ThinResNetSpec():
+            plan = resnet_plan(spec)
+            widths = [[width] * count for width, count in zip(plan.widths, plan.blocks, strict=True)]
+            stem, stages, head = resnet_parts(plan, cells, data.channels, data.classes)
+        case VggSnnSpec() | TinySpec():
+            plain = vgg_plan(spec)
+            widths = [list(plain.stages[0][1:]), *(list(stage) for stage in plain.stages[1:])]
+            stem, stages, head = vgg_parts(plain, cells, data.channels, data.size, data.classes)
+        case _:
+            assert_never(spec)
+    read = taps(method, [len(blocks) for blocks in stages]) if method else []
+    branches = [(s, b, widths[s][b]) for s, b in read]
+    return SpikingNetwork(stem, stages, head, T=spec.T, taps=branches, classes=data.classes)

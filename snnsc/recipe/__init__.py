@@ -1,0 +1,1 @@
+"""The recipe: what it may say (`schema`) and how it is read (`load`). Imports neither torch nor numpy."""

@@ -1,0 +1,275 @@
+"""From a TOML file and overrides to a validated recipe, or to every error of the file at once.
+
+text -> tables (tomllib) -> overrides -> Recipe (pydantic), errors as `file: key.path: what is wrong`
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from snnsc.errors import RecipeError
+from snnsc.recipe.schema import ImpossibleCombination, Recipe
+
+Key = tuple[str | int, ...]
+Tables = dict[str, Any]
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: A TOML file, or the name of a recipe that comes with snnsc, such as `digits`.
+        overrides: `key.path=value` strings; the value is TOML, or a bare word taken as a string.
+
+    Raises:
+        RecipeError: the file cannot be read, or keys are wrong; the message has one line for each of them.
+    """
+    source = find_recipe(path)
+    try:
+        tables = tomllib.loads(source.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise RecipeError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
+        raise RecipeError(f"{path}: is not UTF-8 text (byte {e.start}); a recipe is a TOML file") from e
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
+        raise RecipeError(f"{path}: is not TOML: {e}") from e
+    return validate(override(tables, overrides), str(path))
+
+
+def find_recipe(path: str | Path) -> Path:
+    """The file at `path`, else the recipe of that name that comes with snnsc."""
+    if Path(path).is_file():
+        return Path(path)
+    shipped = shipped_recipes()
+    if str(path) in shipped:
+        return shipped[str(path)]
+    if Path(path).is_dir():
+        raise RecipeError(f"{path}: is a folder; give a recipe file in it")
+    near = difflib.get_close_matches(Path(path).stem, shipped, n=1)
+    hint = f"did you mean the shipped recipe {near[0]!r}?" if near else "`snnsc recipes` lists those that come with it"
+    raise RecipeError(f"{path}: no such recipe file; {hint}")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name to file of the recipes that come with snnsc (in the wheel, or beside the package in a checkout)."""
+    package = Path(str(resources.files("snnsc")))
+    for folder in (package / "recipes", package.parent / "recipes"):
+        if folder.is_dir():
+            files = sorted(folder.rglob("*.toml"))
+            return {f.relative_to(folder).with_suffix("").as_posix(): f for f in files}
+    return {}
+
+
+def override(tables: Tables, overrides: Iterable[str]) -> Tables:
+    """A copy of `tables` with each `key.path=value` set, in order; values follow TOML's own rules.
+
+    Raises:
+        RecipeError: an override has no `=`, no key, a value that is no TOML, or goes through a key that is no table.
+    """
+    tables = copy.deepcopy(tables)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        parts = [part.strip() for part in key.split(".")]
+        if not equals or not all(parts):
+            raise RecipeError(f"--set {text}: must be KEY=VALUE, such as train.epochs=5")
+        table = tables
+        for i, part in enumerate(parts[:-1]):
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise RecipeError(f"--set {text}: {'.'.join(parts[: i + 1])} is a value, it has no keys below it")
+        table[parts[-1]] = _toml_value(value.strip(), text)
+    return tables
+
+
+def _toml_value(value: str, text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as e:
+        if value and not set(value) & set("\"'[]{}=\n#"):
+            return value  # a bare word, as shells make quoting tiresome; the schema checks it
+        raise RecipeError(f"--set {text}: the value is not TOML: {e}") from e
+
+
+def validate(tables: Tables, source: str) -> Recipe:
+    """Check the tables of a recipe against the schema.
+
+    Raises:
+        RecipeError: one line for every wrong key, `source: key.path: what is wrong (remedy)`.
+    """
+    if dates := list(_unsupported(tables)):
+        raise RecipeError("\n".join(f"{source}: {_dotted(key)}: {what}" for key, what in dates))
+    try:
+        return Recipe.model_validate_json(json.dumps(tables))
+    except ValidationError as e:
+        lines = [f"{source}: {_dotted(key)}: {what}" for key, what in _all_problems(e, tables)]
+        raise RecipeError("\n".join(lines)) from e
+
+
+def _all_problems(error: ValidationError, tables: Tables) -> list[tuple[Key, str]]:
+    """The problems of `error`, and those that pydantic reports only once the others are mended.
+
+    Wrong keys are taken out and the rest is checked again, so that an impossible combination shows
+    beside a misspelled key. What a removed key alone would cause is not repeated.
+    """
+    problems: list[tuple[Key, str]] = []
+    removed: set[Key] = set()
+    tables = copy.deepcopy(tables)
+    while True:
+        found = list(_problems(error))
+        fresh = [(key, what) for key, what in found if key not in removed and (key, what) not in problems]
+        problems += fresh
+        # a table whose tag was wrong cannot stay without its tag: it goes as a whole
+        spoilt = [key for key, _ in fresh] + [key[:-1] for key, _ in found if key in removed and key[:-1]]
+        removable = [key for key in spoilt if _remove(tables, key)]
+        removed.update(removable)
+        if not removable:
+            return problems
+        try:
+            Recipe.model_validate_json(json.dumps(tables))
+        except ValidationError as e:
+            error = e
+        else:
+            return problems
+
+
+def _problems(error: ValidationError) -> list[tuple[Key, str]]:
+    problems: list[tuple[Key, str]] = []
+    for item in error.errors(include_url=False):
+        loc, model = _resolve(item["loc"])
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, ImpossibleCombination):
+            problems += [((*loc, *key.split(".")), what) for key, what in cause.problems]
+        else:
+            problems.append(_problem(item["type"], loc, item, model))
+    return problems
+
+
+def _problem(kind: str, loc: Key, item: Any, model: type[BaseModel] | None) -> tuple[Key, str]:  # noqa: ANN401
+    ctx = item.get("ctx", {})
+    match kind:
+        case "extra_forbidden":
+            names = list(model.model_fields) if model else []
+            return loc, "unknown key" + _suggest(str(loc[-1]), names)
+        case "missing":
+            return loc, "missing"
+        case "union_tag_not_found":
+            return (*loc, ctx["discriminator"].strip("'")), "missing"
+        case "union_tag_invalid":
+            tags = [tag.strip("' ") for tag in ctx["expected_tags"].split(",")]
+            return (*loc, ctx["discriminator"].strip("'")), f"unknown value {ctx['tag']!r}" + _suggest(ctx["tag"], tags)
+        case "literal_error":
+            tags = [tag.strip("' ") for tag in ctx["expected"].replace(" or ", ", ").split(",")]
+            return loc, f"unknown value {item['input']!r}" + _suggest(str(item["input"]), tags)
+        case _:
+            what = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            return loc, f"must be {what}, not {_shown(item['input'])}" if what != item["msg"] else what
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    return f" (known: {', '.join(known)})" if known else ""
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _resolve(loc: tuple[str | int, ...]) -> tuple[Key, type[BaseModel] | None]:
+    """A location of pydantic without union tags, and the model whose key the last part names.
+
+    A tag stands in the location although it is no key of the file: it is the part that names a member of a union.
+    """
+    key: list[str | int] = []
+    owner: type[BaseModel] | None = None
+    model: type[BaseModel] | None = Recipe
+    members: dict[str, type[BaseModel]] = {}
+    for part in loc:
+        if part in members:
+            model, members = members[str(part)], {}
+            continue
+        key.append(part)
+        owner = model
+        model, members = _below(model, part)
+    return tuple(key), owner
+
+
+def _below(model: type[BaseModel] | None, part: str | int) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
+    """The model behind one key of `model`, or the tagged members when it is a union."""
+    field = model.model_fields.get(str(part)) if model else None
+    if field is None:
+        return None, {}
+    annotation: Any = field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, {}
+    members = {}
+    if field.discriminator:
+        for member in annotation.__args__:
+            for tag in member.model_fields[str(field.discriminator)].annotation.__args__:
+                members[tag] = member
+    return None, members
+
+
+def _remove(tables: Tables, key: Key) -> bool:
+    """Delete the value at `key`; whether there was one."""
+    table: Any = tables
+    for part in key[:-1]:
+        try:
+            table = table[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    if isinstance(table, dict) and key[-1] in table:
+        del table[key[-1]]
+        return True
+    if isinstance(table, list):  # a wrong element spoils its list: the caller's next round takes the list out
+        return _remove(tables, key[:-1])
+    return False
+
+
+def _unsupported(value: object, key: Key = ()) -> Iterable[tuple[Key, str]]:
+    """TOML values that no key of a recipe takes and that JSON cannot carry."""
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _unsupported(inner, (*key, name))
+        case list():
+            for i, inner in enumerate(value):
+                yield from _unsupported(inner, (*key, i))
+        case float() if not math.isfinite(value):
+            yield key, f"must be a finite number, not {value}"
+        case str() | int() | float():
+            pass
+        case _:
+            yield key, f"no key takes a date or time, such as {value}"
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(str(part) for part in key) or "recipe"
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as TOML, every key spelled out; `load_recipe` reads it back equal."""
+    return "\n".join(_toml_lines(recipe.model_dump(mode="json", exclude_none=True), ())) + "\n"
+
+
+def _toml_lines(table: Tables, path: tuple[str, ...]) -> Iterable[str]:
+    values = {name: value for name, value in table.items() if not isinstance(value, dict)}
+    if path and values:
+        yield f"\n[{'.'.join(path)}]"
+    for name, value in values.items():
+        yield f"{name} = {json.dumps(value, ensure_ascii=False)}"  # JSON's scalars and arrays are TOML's
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _toml_lines(value, (*path, name))

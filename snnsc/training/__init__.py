@@ -1,0 +1,1 @@
+"""Training: losses, schedules, optimizer, the loop, metrics, the run folder."""
