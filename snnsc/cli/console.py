@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from snnsc.data.parallel import Progress
+    from snnsc.data.samples import Progress
 
 
 def console() -> Console:

@@ -15,10 +15,10 @@ def command(
     name: Annotated[str | None, typer.Argument(help="Print this recipe, to start a file of your own from.")] = None,
 ) -> None:
     """List the recipes that come with snnsc, or print one: snnsc recipes digits > mine.toml."""
-    from snnsc.recipe.load import find_recipe, shipped_recipes
+    from snnsc.recipe.load import recipe_text, shipped_recipes
 
     if name is not None:
-        say(find_recipe(name).read_text(encoding="utf-8").rstrip("\n"))
+        say(recipe_text(name).rstrip("\n"))
         return
     for shipped, path in shipped_recipes().items():
         first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()

@@ -1,6 +1,6 @@
 """What a network costs: exact operation counts from an ONNX file, then prices for them. Never imports torch.
 
-    read_graph (graph, constants) -> probe -> plan (layout, kinds, geometry, layers)
+    read_graph (graph, constants) -> probe (counting) -> plan (layout, kinds, geometry, layers)
         -> count (instrument, counting) -> Counts -> price (pricing, targets/*.toml) -> Report
 
 An exporter embeds what it measured, and `estimate(model)` then answers without samples:

@@ -1,6 +1,6 @@
 """Run samples through a graph and count, in onnxruntime, batch by batch.
 
-probe     one small run that tells every shape           -> layers.make_plan
+probe     one small run that tells every shape           -> plan.make_plan
 count     the instrumented model on every batch          -> counts.Counts
 dense     the same rows without samples: bounds only     -> counts.Counts
 """
@@ -18,7 +18,8 @@ from snnsc.energy.counts import Counts, LayerCount, Stat, merge_layers
 from snnsc.energy.graph import Graph
 from snnsc.energy.inputs import batch_size, check_batch, pad_batch, take_samples
 from snnsc.energy.instrument import Instrumented, instrument
-from snnsc.energy.layers import Layer, Plan, group_missing, make_plan
+from snnsc.energy.layers import Layer
+from snnsc.energy.plan import Plan, group_missing, make_plan
 from snnsc.energy.runtime import open_session, run_session
 from snnsc.errors import DataError, ModelFileError, SnnscError
 
@@ -165,6 +166,8 @@ class _Counter:
     ) -> tuple[dict[tuple[int, str], np.ndarray], dict[str, float]]:
         counted, session = opened
         names = list(dict.fromkeys([*counted.outputs.values(), *counted.checks.values()]))
+        if not names:
+            return {}, {}
         found = dict(zip(names, run_session(session, names, feeds, self.graph.source, blame=DataError), strict=True))
         checks = {value: float(found[name]) for value, name in counted.checks.items()}
         return {key: found[name] for key, name in counted.outputs.items()}, checks

@@ -35,12 +35,14 @@ class GraphInput:
         dtype: Element type.
         dims: Declared size of each axis; None where the graph leaves it open.
         batch_axis: The axis that counts samples.
+        kind: What its values are: `real`, `binary` or `integer` (event counts); real unless our metadata say so.
     """
 
     name: str
     dtype: np.dtype
     dims: tuple[int | None, ...]
     batch_axis: int
+    kind: str = "real"
 
     @property
     def fixed_batch(self) -> int | None:
@@ -229,12 +231,12 @@ def _build(proto: onnx.ModelProto, source: str, metadata: dict[str, str], opset:
         and int(np.prod(t.dims)) == 1
         and proto.ir_version >= 4  # before, every initializer had to be listed as an input
     )
-    axis = _batch_axis(metadata, source)
+    axis, kind = _input_facts(metadata, source)
     return Graph(
         model=proto,
         source=source,
         metadata=metadata,
-        inputs=tuple(_read_input(v, axis, source) for v in proto.graph.input if v.name not in initializers),
+        inputs=tuple(_read_input(v, axis, kind, source) for v in proto.graph.input if v.name not in initializers),
         options=options,
         nodes=_named(live),
         constants=constants,
@@ -257,17 +259,22 @@ def _named(live: list[onnx.NodeProto]) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
-def _batch_axis(metadata: dict[str, str], source: str) -> int:
+def _input_facts(metadata: dict[str, str], source: str) -> tuple[int, str]:
+    """The batch axis, and the kind of values, that our metadata tell of the input."""
     if "snnsc.input" not in metadata:
-        return 0
+        return 0, "real"
     try:
-        return str(json.loads(metadata["snnsc.input"])["layout"]).index("B")
-    except (ValueError, KeyError, TypeError) as error:
+        facts = json.loads(metadata["snnsc.input"])
+        axis, kind = str(facts["layout"]).index("B"), facts.get("kind", "real")
+        if kind not in ("real", "binary", "integer"):
+            raise ValueError(kind)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{source}: metadata snnsc.input is damaged: {metadata['snnsc.input']!r}; export the model again"
         raise ModelFileError(msg) from error
+    return axis, kind
 
 
-def _read_input(value: onnx.ValueInfoProto, batch_axis: int, source: str) -> GraphInput:
+def _read_input(value: onnx.ValueInfoProto, batch_axis: int, kind: str, source: str) -> GraphInput:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not tensor.HasField("shape") or not tensor.shape.dim:
         msg = f"{source}: input {value.name!r} is no tensor with a batch axis; such inputs are not supported"
@@ -280,4 +287,4 @@ def _read_input(value: onnx.ValueInfoProto, batch_axis: int, source: str) -> Gra
     if dtype.kind not in "fiub":
         msg = f"{source}: input {value.name!r} has element type {dtype}; only numbers can be fed"
         raise ModelFileError(msg)
-    return GraphInput(value.name, dtype, dims, batch_axis)
+    return GraphInput(value.name, dtype, dims, batch_axis, kind)

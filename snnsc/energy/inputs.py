@@ -82,11 +82,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         msg = f"{path}: no such file; give an .npz or .npy with samples"
         raise DataError(msg)
     try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        if path.suffix == ".npy":
+            return {"": np.lib.format.open_memmap(path, mode="r")}
+        # An open file, not the path: numpy leaves a file open that turns out to be no archive.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         msg = f"{path}: cannot be read as .npz or .npy with plain arrays: {' '.join(str(error).split())}"
         raise DataError(msg) from error

@@ -14,7 +14,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from snnsc.energy.kinds import Kind
-from snnsc.energy.layers import Layer, Plan
+from snnsc.energy.layers import Layer
+from snnsc.energy.plan import Plan
 
 _SCALED_TOLERANCE = 0.01  # float32 rounding of an average over 10^4 spikes is below 10^-3 of one spike
 _PREFIX = "snnsc.count."

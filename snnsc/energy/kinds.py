@@ -53,7 +53,8 @@ INTEGER = Kind("integer", Fraction(1))
 
 def classify(graph: Graph, shapes: dict[str, Shape]) -> dict[str, Kind]:
     """The kind of every value that depends on samples."""
-    kinds = {i.name: REAL for i in graph.inputs}
+    declared = {"real": REAL, "binary": BINARY, "integer": INTEGER}
+    kinds = {i.name: declared[i.kind] for i in graph.inputs}
     for node in graph.nodes:
         if not graph.data_inputs(node):
             continue

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 
 from snnsc.energy.geometry import Unsupported, windows
 from snnsc.energy.graph import Graph, Node
-from snnsc.energy.kinds import MOVES, Kind, classify, trains
-from snnsc.energy.layout import Shape, follow, reduced_axes
+from snnsc.energy.kinds import MOVES, Kind, trains
+from snnsc.energy.layout import Shape, reduced_axes
 from snnsc.energy.ops import FREE, LINEAR, POOLS, RESHAPES, SCALES, SUMS
 
 
@@ -42,59 +41,16 @@ class Layer:
     role: str = ""
 
 
-@dataclass(frozen=True)
-class Missing:
-    """A compute-bearing node that is not counted, and why."""
-
-    name: str
-    op: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything to measure in one graph at one input size.
-
-    Attributes:
-        layers: The rows.
-        missing: What is not counted.
-        roots: Value whose kind is asserted on the data -> that kind, for every value a row measures.
-        dtypes: onnxruntime's element type of each value.
-    """
-
-    layers: tuple[Layer, ...]
-    missing: tuple[Missing, ...]
-    roots: dict[str, Kind]
-    dtypes: dict[str, str]
-
-
-def make_plan(graph: Graph, shapes: dict[str, Shape], dtypes: dict[str, str], batch: int) -> Plan:
-    """Decide for every live node whether it is a row, free, or not counted.
+class Rows:
+    """Makes the row of each node; holds what they share.
 
     Args:
         graph: The graph.
         shapes: Concrete shape of each value that depends on samples, from a run.
-        dtypes: Element type of each such value.
+        inner: Layout of each value, see `layout`.
+        kinds: Kind of each value, see `kinds`.
         batch: Samples in that run.
     """
-    context = _Context(graph, shapes, follow(graph, shapes, batch), classify(graph, shapes), batch)
-    layers: list[Layer] = []
-    missing: list[Missing] = []
-    for node in graph.nodes:
-        if not graph.data_inputs(node):
-            continue
-        try:
-            layer = context.row(node)
-        except Unsupported as reason:
-            missing.append(Missing(node.name, node.op, str(reason)))
-        else:
-            layers += [layer] if layer else []
-    layers = [replace(layer, tensor=context.unfold(layer.tensor)) for layer in layers]
-    return Plan(tuple(layers), tuple(missing), context.roots(layers), dtypes)
-
-
-class _Context:
-    """What the rows of one plan share."""
 
     def __init__(
         self, graph: Graph, shapes: dict[str, Shape], inner: dict[str, int], kinds: dict[str, Kind], batch: int
@@ -120,6 +76,11 @@ class _Context:
         return prod(self.shapes[value]) // self.batch
 
     def row(self, node: Node) -> Layer | None:
+        """The row of a node; None for a node that costs nothing.
+
+        Raises:
+            Unsupported: The node computes, but cannot be counted; the message says why.
+        """
         if trains(self.graph, node):
             msg = "is in training mode"
             raise Unsupported(msg)
@@ -205,9 +166,8 @@ class _Context:
     def _source(self, node: Node) -> str:
         sources = self.graph.data_inputs(node)
         if len(sources) != 1:
-            msg = (
-                "both operands depend on the input" if len(set(node.inputs[:2]) & set(sources)) == 2 else "bias varies"
-            )
+            both = all(self.graph.is_data(name) for name in node.inputs[:2])
+            msg = "both operands depend on the input" if both else "its bias depends on the input"
             raise Unsupported(msg)
         if sources[0] != node.inputs[0] and node.op != "Mul":
             msg = "the constant operand stands on the left"
@@ -307,11 +267,3 @@ def _tile(fanout: np.ndarray, inner: int) -> np.ndarray:
         msg = "rows and samples do not nest"
         raise Unsupported(msg)
     return np.tile(flat, inner // flat.size)
-
-
-def group_missing(missing: Iterable[Missing]) -> list[dict[str, object]]:
-    """`not_counted` of the report: one entry for each operator and reason."""
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for item in missing:
-        groups[item.op, item.reason].append(item.name)
-    return [{"op": op, "reason": reason, "count": len(n), "nodes": n} for (op, reason), n in groups.items()]

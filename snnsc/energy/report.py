@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from snnsc.energy.counting import count, dense
 from snnsc.energy.counts import Counts, LayerCount, Stat
 from snnsc.energy.graph import STATISTICS_KEY, Graph, read_graph
@@ -49,7 +51,8 @@ class Report:
         spikes              ones in the output of a neuron row (each one reset)
         firing_rate         spikes / neuron_updates; null for other rows
         weight_reads        one for each event
-        membrane_reads, membrane_writes   one for each event and one for each neuron update (as in arXiv 2210.13107)
+        membrane_reads, membrane_writes   one for each event and one for each neuron update (arXiv 2210.13107); 0
+                            in a graph without neurons
         events_min, events_max, spikes_min, spikes_max   of the samples
 
     `totals` sums the rows key by key. Without samples (`source` is "none") everything measured is null, and
@@ -67,7 +70,7 @@ class Report:
 
     def to_dict(self) -> dict[str, object]:
         """The `--json` contract; keys are only ever added."""
-        rows = [_row(layer, self.counts.samples) for layer in self.counts.layers]
+        rows = [_row(layer, self.counts) for layer in self.counts.layers]
         return {
             "samples": self.counts.samples,
             "source": self.source,
@@ -114,15 +117,23 @@ def _embedded(graph: Graph) -> Counts:
     for group in counts.not_counted:
         nodes = group["nodes"]
         expected -= {(name, str(group["op"])) for name in nodes} if isinstance(nodes, list) else set()
-    odd = sorted(name for name, _ in expected ^ counted)
+    odd = sorted(name for name, _ in expected ^ counted) or _reweighted(graph, counts)
     if odd:
         msg = f"{graph.source}: embedded statistics are of another graph (layer {odd[0]!r}); give --inputs"
         raise ModelFileError(msg)
     return counts
 
 
-def _row(layer: LayerCount, samples: int) -> dict[str, Value]:
-    stats = layer.stats
+def _reweighted(graph: Graph, counts: Counts) -> list[str]:
+    """Layers that have another number of nonzero weights than when they were counted."""
+    weights = {n.name: n.inputs[1] for n in graph.nodes if n.op in LINEAR and graph.data_inputs(n)}
+    rows = {row.name: row.weights for row in counts.layers if row.name in weights}
+    values = {name: graph.constant(weights[name]) for name in rows}
+    return [name for name, value in values.items() if value is None or np.count_nonzero(value) != rows[name]]
+
+
+def _row(layer: LayerCount, counts: Counts) -> dict[str, Value]:
+    stats, samples = layer.stats, counts.samples
 
     def mean(key: str) -> float | None:
         if key in stats:
@@ -137,7 +148,8 @@ def _row(layer: LayerCount, samples: int) -> dict[str, Value]:
     row["macs"] = None if events is None or acs is None else events - acs
     row["macs_every_step"] = mean("events_every_step") if "events_every_step" in stats else row["macs"]
     row["weight_reads"] = events
-    row["membrane_reads"] = row["membrane_writes"] = None if events is None else events + updates
+    membrane = 0.0 if not counts.spiking else None if events is None else events + updates
+    row["membrane_reads"] = row["membrane_writes"] = membrane
     row["firing_rate"] = _share(stats, "spikes", "neuron_updates")
     row["input_density"] = _share(stats, "input_nonzeros", "input_elements")
     for key in ("events", "spikes"):

@@ -14,6 +14,7 @@ import json
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -161,6 +162,7 @@ def _tidy(model: onnx.ModelProto, network: SpikingNetwork, recipe: Recipe) -> No
     graph = model.graph
     _name_dimensions(graph, recipe.data.is_event)
     linears = (name for name, m in network.named_modules() if isinstance(m, nn.Linear))
+    taken: Counter[str] = Counter()
     renamed: dict[str, str] = {}
     for initializer in graph.initializer:
         renamed[initializer.name] = initializer.name.removeprefix("network.")
@@ -174,6 +176,10 @@ def _tidy(model: onnx.ModelProto, network: SpikingNetwork, recipe: Recipe) -> No
             node.name = node.input[1].removeprefix("network.").removesuffix(".conv.weight")
         elif node.op_type in {"MatMul", "Gemm"}:
             node.name = next(linears)
+        else:
+            name = f"{_module_of(node)}{node.op_type.lower()}"
+            taken[name] += 1
+            node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
     last = graph.node[-1]
     assert last.op_type == "ReduceMean", "the graph ends with the mean over time"
     renamed[last.input[0]] = LOGITS_BY_STEP
@@ -190,6 +196,14 @@ def _tidy(model: onnx.ModelProto, network: SpikingNetwork, recipe: Recipe) -> No
         model.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
     del model.functions[:]
     model.functions.append(function(recipe.model.neuron))
+
+
+def _module_of(node: onnx.NodeProto) -> str:
+    """Path of the module that a node was traced in, and a dot; empty at the top or where torch names none."""
+    scopes = next((p.value for p in node.metadata_props if p.key.endswith("name_scopes")), "[]")
+    modules = [scope.strip("' ") for scope in scopes.strip("[]").split(",")][:-1]
+    path = modules[-1].removeprefix("network.") if modules else ""
+    return f"{path}." if path and not path.startswith("_") else ""
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

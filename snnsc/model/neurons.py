@@ -69,11 +69,13 @@ def run_steps(step: Step, current_TN: Tensor, T: int, v_N: Tensor | None = None)
         Spikes [T, N] of the current's type, and the last membrane potential [N] in float32.
     """
     currents = current_TN.unbind(0)
+    # widened once, so that its gradients of all steps are summed in float32
+    held = currents[0].float() if len(currents) == 1 else None
     v = torch.zeros_like(currents[0], dtype=torch.float32) if v_N is None else v_N
     spikes = []
     for t in range(T):
         # the membrane accumulates in float32 whatever the precision of the current
-        s, v = step(v, currents[t if len(currents) > 1 else 0].float())
+        s, v = step(v, currents[t].float() if held is None else held)
         spikes.append(s.to(current_TN.dtype))
     return torch.stack(spikes), v
 

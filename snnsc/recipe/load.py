@@ -9,6 +9,7 @@ import copy
 import difflib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -22,6 +23,8 @@ from snnsc.recipe.schema import ImpossibleCombination, Recipe
 
 Key = tuple[str | int, ...]
 Tables = dict[str, Any]
+DEEPEST = 16
+"""Levels of tables and arrays that are looked into; a recipe has four."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -34,16 +37,26 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or keys are wrong; the message has one line for each of them.
     """
-    source = find_recipe(path)
+    text = recipe_text(path)
     try:
-        tables = tomllib.loads(source.read_text(encoding="utf-8"))
-    except OSError as e:
+        tables = override(tomllib.loads(text), overrides)
+    except (ValueError, RecursionError) as e:  # a number of thousands of digits, or nested a thousand deep, too
+        raise RecipeError(f"{path}: is not TOML: {e}") from e
+    return validate(tables, str(path))
+
+
+def recipe_text(path: str | Path) -> str:
+    """The text of a recipe file, or of the recipe of that name that comes with snnsc.
+
+    Raises:
+        RecipeError: there is none, or it cannot be read as text.
+    """
+    try:
+        return find_recipe(path).read_text(encoding="utf-8")
+    except OSError as e:  # a name that is too long, too
         raise RecipeError(f"{path}: cannot be read: {e.strerror or e}") from e
     except UnicodeDecodeError as e:
         raise RecipeError(f"{path}: is not UTF-8 text (byte {e.start}); a recipe is a TOML file") from e
-    except (tomllib.TOMLDecodeError, RecursionError) as e:
-        raise RecipeError(f"{path}: is not TOML: {e}") from e
-    return validate(override(tables, overrides), str(path))
 
 
 def find_recipe(path: str | Path) -> Path:
@@ -78,6 +91,8 @@ def override(tables: Tables, overrides: Iterable[str]) -> Tables:
     """
     tables = copy.deepcopy(tables)
     for text in overrides:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise RecipeError(f"--set {text!r}: is not UTF-8 text")
         key, equals, value = text.partition("=")
         parts = [part.strip() for part in key.split(".")]
         if not equals or not all(parts):
@@ -93,11 +108,14 @@ def override(tables: Tables, overrides: Iterable[str]) -> Tables:
 
 def _toml_value(value: str, text: str) -> object:
     try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError as e:
+        found = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError) as e:
         if value and not set(value) & set("\"'[]{}=\n#"):
             return value  # a bare word, as shells make quoting tiresome; the schema checks it
         raise RecipeError(f"--set {text}: the value is not TOML: {e}") from e
+    if len(found) > 1:
+        raise RecipeError(f"--set {text}: holds more than one value; give each a --set of its own")
+    return found["value"]
 
 
 def validate(tables: Tables, source: str) -> Recipe:
@@ -106,39 +124,39 @@ def validate(tables: Tables, source: str) -> Recipe:
     Raises:
         RecipeError: one line for every wrong key, `source: key.path: what is wrong (remedy)`.
     """
-    if dates := list(_unsupported(tables)):
-        raise RecipeError("\n".join(f"{source}: {_dotted(key)}: {what}" for key, what in dates))
-    try:
-        return Recipe.model_validate_json(json.dumps(tables))
-    except ValidationError as e:
-        lines = [f"{source}: {_dotted(key)}: {what}" for key, what in _all_problems(e, tables)]
-        raise RecipeError("\n".join(lines)) from e
+    problems = list(_unsupported(tables))
+    if not problems:
+        try:
+            return Recipe.model_validate_json(json.dumps(tables))
+        except ValidationError:
+            pass
+    if not any(len(key) > DEEPEST for key, _ in problems):
+        problems = _all_problems(tables, problems)
+    raise RecipeError("\n".join(f"{source}: {_dotted(key)}: {what}" for key, what in problems))
 
 
-def _all_problems(error: ValidationError, tables: Tables) -> list[tuple[Key, str]]:
-    """The problems of `error`, and those that pydantic reports only once the others are mended.
+def _all_problems(tables: Tables, problems: list[tuple[Key, str]]) -> list[tuple[Key, str]]:
+    """`problems`, those of pydantic, and those that pydantic reports only once the others are mended.
 
     Wrong keys are taken out and the rest is checked again, so that an impossible combination shows
     beside a misspelled key. What a removed key alone would cause is not repeated.
     """
-    problems: list[tuple[Key, str]] = []
-    removed: set[Key] = set()
     tables = copy.deepcopy(tables)
+    removed = {key for key, _ in problems if _remove(tables, key)}
     while True:
-        found = list(_problems(error))
+        try:
+            Recipe.model_validate_json(json.dumps(tables))
+        except ValidationError as e:
+            found = _problems(e)
+        else:
+            return problems
         fresh = [(key, what) for key, what in found if key not in removed and (key, what) not in problems]
-        problems += fresh
+        problems = problems + fresh
         # a table whose tag was wrong cannot stay without its tag: it goes as a whole
         spoilt = [key for key, _ in fresh] + [key[:-1] for key, _ in found if key in removed and key[:-1]]
         removable = [key for key in spoilt if _remove(tables, key)]
         removed.update(removable)
         if not removable:
-            return problems
-        try:
-            Recipe.model_validate_json(json.dumps(tables))
-        except ValidationError as e:
-            error = e
-        else:
             return problems
 
 
@@ -230,7 +248,7 @@ def _remove(tables: Tables, key: Key) -> bool:
             table = table[part]
         except (KeyError, IndexError, TypeError):
             return False
-    if isinstance(table, dict) and key[-1] in table:
+    if isinstance(table, dict) and key and key[-1] in table:
         del table[key[-1]]
         return True
     if isinstance(table, list):  # a wrong element spoils its list: the caller's next round takes the list out
@@ -240,6 +258,9 @@ def _remove(tables: Tables, key: Key) -> bool:
 
 def _unsupported(value: object, key: Key = ()) -> Iterable[tuple[Key, str]]:
     """TOML values that no key of a recipe takes and that JSON cannot carry."""
+    if len(key) > DEEPEST:
+        yield key, "is nested too deeply"
+        return
     match value:
         case dict():
             for name, inner in value.items():
@@ -249,6 +270,8 @@ def _unsupported(value: object, key: Key = ()) -> Iterable[tuple[Key, str]]:
                 yield from _unsupported(inner, (*key, i))
         case float() if not math.isfinite(value):
             yield key, f"must be a finite number, not {value}"
+        case int() if value.bit_length() > 64:
+            yield key, "must be a number of at most 64 bits"
         case str() | int() | float():
             pass
         case _:
@@ -256,7 +279,8 @@ def _unsupported(value: object, key: Key = ()) -> Iterable[tuple[Key, str]]:
 
 
 def _dotted(key: Key) -> str:
-    return ".".join(str(part) for part in key) or "recipe"
+    parts = [str(part) for part in key]  # quoted as in TOML where a part is no bare word
+    return ".".join(p if re.fullmatch(r"[\w-]+", p) else json.dumps(p, ensure_ascii=False) for p in parts) or "recipe"
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -269,7 +293,8 @@ def _toml_lines(table: Tables, path: tuple[str, ...]) -> Iterable[str]:
     if path and values:
         yield f"\n[{'.'.join(path)}]"
     for name, value in values.items():
-        yield f"{name} = {json.dumps(value, ensure_ascii=False)}"  # JSON's scalars and arrays are TOML's
+        # JSON's scalars and arrays are TOML's, but for one control character that TOML wants escaped
+        yield f"{name} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _toml_lines(value, (*path, name))

@@ -24,7 +24,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def recipe() -> Callable[..., Recipe]:
     """A recipe for the given data table; T, batch_size and seed by keyword."""
 
-    def make(T: int = 4, batch_size: int = 8, seed: int = 0, **data: Any) -> Recipe:  # noqa: N803
+    def make(T: int = 4, batch_size: int = 8, seed: int = 0, **data: Any) -> Recipe:
         table = {
             "name": "test",
             "seed": seed,

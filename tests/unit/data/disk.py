@@ -89,5 +89,3 @@ def write_mnist(root: Path, train: int = 40, test: int = 20, folder: str = "MNIS
     for name, array in arrays.items():
         write_idx(root / folder / "raw" / name, array)
     return arrays
-
-

@@ -84,10 +84,10 @@ def test_ranks_share_the_batch_of_one_process(world_size):
 
 
 def test_global_random_state_is_untouched():
-    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     collect(loader().batches(0))
     assert torch.equal(torch.random.get_rng_state(), torch_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
 
 
 def evaluated(count=50, batch_size=8, rank=0, world_size=1):

@@ -4,9 +4,11 @@ import os
 import numpy as np
 import pytest
 
-from snnsc.data import cache
+from snnsc.data import cache, lock
 from snnsc.data.cache import cache_folder, cache_key, cached_array
 from snnsc.errors import DataError
+
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of threads
 
 
 def save(target, array):
@@ -58,6 +60,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, error):
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
+@FORKS
 def test_a_killed_build_is_not_taken_for_complete_and_is_cleaned_up(tmp_path):
     def build(target):
         target.write_bytes(b"half")
@@ -108,9 +111,6 @@ def test_a_full_disk(tmp_path):
 
 def _race(folder, barrier, queue, with_lock):
     if not with_lock:
-        cache.fcntl = None  # type: ignore[attr-defined]
-        from snnsc.data import lock
-
         lock.fcntl = None
 
     def build(target):
@@ -121,6 +121,7 @@ def _race(folder, barrier, queue, with_lock):
     queue.put(int(cached_array(folder, "a", "key", 500, build).sum()))
 
 
+@FORKS
 @pytest.mark.parametrize("with_lock", [True, False])
 def test_two_builders_at_once(tmp_path, with_lock):
     context = multiprocessing.get_context("fork")

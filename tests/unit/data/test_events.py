@@ -158,11 +158,11 @@ def test_unknown_ending_and_missing_file(tmp_path):
 
 
 def test_a_panic_of_the_decoder_is_an_error(tmp_path, monkeypatch):
-    class PanicException(BaseException):  # noqa: N818 - pyo3's name
+    class PanicException(BaseException):
         pass
 
     def decoder(_path):
-        raise PanicException("index out of bounds")  # noqa: TRY003
+        raise PanicException("index out of bounds")
 
     monkeypatch.setattr("aedat.Decoder", decoder)
     (tmp_path / "a.aedat4").write_bytes(b"x")

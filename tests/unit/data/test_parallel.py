@@ -44,9 +44,7 @@ def write(tmp_path, rows, dtype=np.uint8, workers=2, progress=None):
 @pytest.mark.parametrize(("risky", "workers"), [(False, 1), (True, 1), (True, 3)])
 def test_rows_are_in_their_place(tmp_path, risky, workers):
     seen = []
-    array = write(
-        tmp_path, Squares(paths(100), risky), workers=workers, progress=lambda *done: seen.append(done)
-    )
+    array = write(tmp_path, Squares(paths(100), risky), workers=workers, progress=lambda *done: seen.append(done))
     assert array.dtype == np.uint8
     assert array.shape == (100, 2, 3)
     assert np.array_equal(array[:, 0, 0], np.arange(100) ** 2 % 251)
