@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,9 +31,9 @@ FORMAT = "snnsc-checkpoint"
 VERSION = 1
 UNREADABLE = (
     OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, MemoryError,
-    pickle.UnpicklingError,
+    pickle.UnpicklingError, zipfile.BadZipFile,
 )  # fmt: skip
-"""What torch.load raises on damaged or foreign files, as seen."""
+"""What zipfile and torch.load raise on damaged or foreign files, as seen."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ def read(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; `snnsc train` writes checkpoints into runs/")
     try:
+        with zipfile.ZipFile(path) as z:
+            damaged = z.testzip()  # torch.load does not look at the checksums
+        if damaged is not None:
+            raise ModelFileError(f"{path}: is damaged: wrong checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as e:
         raise ModelFileError(f"{path}: is no checkpoint of snnsc, or is damaged") from e

@@ -22,6 +22,8 @@ class DataFacts:
     """What the input channels are: grey; red, green, blue; or OFF, ON."""
     size: int
     """Side of the input in pixels."""
+    whole_counts: bool
+    """Whether the inputs are whole numbers of events: frames that were not resized."""
     train_samples: int | None
     """Samples trained on, after `data.validation` and `data.train_limit`."""
     validation_samples: int | None

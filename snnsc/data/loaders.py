@@ -16,7 +16,7 @@ from snnsc.data.facts import DataFacts
 from snnsc.data.frames import CHANNELS
 from snnsc.data.samples import DataSet, Indices, Progress, Split
 from snnsc.data.splits import TEST_LIMIT, TRAIN_LIMIT, VALIDATION_SPLIT, generator, stratified_split
-from snnsc.errors import DataError
+from snnsc.errors import DataError, RecipeError
 from snnsc.recipe.schema import (
     Cifar10DvsSpec,
     Cifar10Spec,
@@ -159,6 +159,12 @@ def _limited(split: Split, limit: int | None, rng: np.random.Generator) -> Indic
 
 def _enough(recipe: Recipe, samples: int, world_size: int) -> None:
     """Raise DataError where a batch has no sample for some rank."""
+    if recipe.train.batch_size % world_size:
+        message = (
+            f"train.batch_size = {recipe.train.batch_size} cannot be shared equally by {world_size} processes; "
+            "take a multiple of their number"
+        )
+        raise RecipeError(message)
     batch = min(samples, recipe.train.batch_size)
     if batch < world_size:
         message = (
@@ -180,6 +186,7 @@ def _facts(
         classes=data.classes,
         channels=CHANNELS if spec.is_event else still,
         size=spec.size,
+        whole_counts=spec.is_event and np.issubdtype(data.test.samples.read(np.zeros(1, np.int64)).dtype, np.integer),
         train_samples=None if train is None else train.samples,
         validation_samples=None if validation is None else validation.samples,
         test_samples=test.samples,

@@ -139,6 +139,7 @@ def metadata(source: Checkpoint, stripped: tuple[str, ...]) -> dict[str, str]:
             {
                 "layout": "TBCHW" if recipe.data.is_event else "BCHW",
                 "coding": "event counts a frame" if recipe.data.is_event else "direct: the image at every step",
+                "kind": "integer" if facts["whole_counts"] else "real",
                 "slicing": getattr(recipe.data, "slicing", None),
                 "mean": facts["mean"],
                 "std": facts["std"],

@@ -182,13 +182,13 @@ class _Sequence(torch.autograd.Function):
     def forward(ctx: Any, kernels: _Kernels, current: Tensor) -> Tensor:  # noqa: ANN401
         ctx.kernels = kernels
         ctx.save_for_backward(current)
-        spikes: Tensor = kernels.forward(current)
+        spikes: Tensor = kernels.forward(current.detach())  # a kernel has no use for the graph behind its input
         return spikes
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # noqa: ANN401
         (current,) = ctx.saved_tensors
-        return None, ctx.kernels.backward(current, grad.contiguous())
+        return None, ctx.kernels.backward(current.detach(), grad.contiguous())
 
 
 class _SequenceFrom(torch.autograd.Function):
@@ -198,13 +198,15 @@ class _SequenceFrom(torch.autograd.Function):
     def forward(ctx: Any, kernels: _Kernels, current: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         ctx.kernels = kernels
         ctx.save_for_backward(current, v)
-        spikes, v_last = kernels.forward_from(current, v)
+        spikes, v_last = kernels.forward_from(current.detach(), v.detach())
         return spikes, v_last
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_v: Tensor) -> tuple[None, Tensor, Tensor]:  # noqa: ANN401
         current, v = ctx.saved_tensors
-        grad_current, grad_start = ctx.kernels.backward_from(current, v, grad.contiguous(), grad_v.contiguous())
+        grad_current, grad_start = ctx.kernels.backward_from(
+            current.detach(), v.detach(), grad.contiguous(), grad_v.contiguous()
+        )
         return None, grad_current, grad_start
 
 

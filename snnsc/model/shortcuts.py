@@ -37,7 +37,7 @@ def taps(method: MethodSpec, stages: Sequence[int]) -> list[tuple[int, int]]:
             return []
         case ShortcutSpec(attach=attach) | EvolutionarySpec(attach=attach):
             if attach == "stage":
-                return [(s, blocks - 1) for s, blocks in enumerate(stages[:-1])]
+                return [(s, blocks - 1) for s, blocks in enumerate(stages[:-1]) if blocks]
             return [(s, b) for s, blocks in enumerate(stages) for b in range(blocks)][:-1]
         case _:
             assert_never(method)

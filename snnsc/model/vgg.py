@@ -28,8 +28,8 @@ def vgg_plan(spec: VggSnnSpec | TinySpec) -> VggPlan:
     match spec:
         case VggSnnSpec():
             return VggPlan(((64, 128), (256, 256), (512, 512), (512, 512)), flatten=True)
-        case TinySpec(width=width):
-            return VggPlan(((width, 2 * width), (4 * width,)), flatten=False)
+        case TinySpec(stages=stages):
+            return VggPlan(stages, flatten=False)
 
 
 class FlattenHead(nn.Module):

@@ -373,12 +373,12 @@ class VggSnnSpec(ModelBase):
 
 
 class TinySpec(ModelBase):
-    """conv 16 - conv 32 - pool - conv 64 - GAP - linear, for 8x8 to 34x34 inputs: seconds on a CPU."""
+    """Plain convolutions, GAP, linear; as it comes conv 16 - conv 32 - pool - conv 64: seconds on a CPU."""
 
     arch: Literal["tiny"]
     """The architecture."""
-    width: int = Field(default=16, ge=1, le=1024)
-    """Channels of the first convolution; the next have twice and four times as many."""
+    stages: tuple[tuple[Annotated[int, Field(ge=1, le=4096)], ...], ...] = ((16, 32), (64,))
+    """Channels of each 3x3 convolution; a 2x2 average pool stands between the stages."""
     min_size: ClassVar[int] = 4
 
 
@@ -522,6 +522,15 @@ def impossible_combinations(recipe: Recipe) -> Iterator[tuple[str, str]]:
     data, model, train = recipe.data, recipe.model, recipe.train
     if data.size < model.min_size:
         yield "data.size", f"{data.size} is too small for {model.arch}, which needs at least {model.min_size}"
+    if isinstance(model, TinySpec):
+        if not model.stages or not all(model.stages) or sum(map(len, model.stages)) < 2:
+            yield "model.stages", "needs two convolutions at least, and one in every stage"
+        elif data.size >> (len(model.stages) - 1) == 0:
+            yield "model.stages", f"has {len(model.stages) - 1} pools, too many for data.size = {data.size}"
+        elif isinstance(recipe.method, BranchBase):
+            blocks = [len(model.stages[0]) - 1, *map(len, model.stages[1:])]  # the first convolution is the stem
+            if sum(blocks) < 2 or (recipe.method.attach == "stage" and not any(blocks[:-1])):
+                yield "model.stages", f"leaves no {recipe.method.attach} before the last for a branch to read"
     if train.warmup_epochs >= train.epochs:
         yield "train.warmup_epochs", f"{train.warmup_epochs:g} leaves nothing of train.epochs = {train.epochs}"
     if isinstance(data, ImageFolderSpec):

@@ -27,10 +27,10 @@ pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional, layer, surrogate
 from spikingjelly.activation_based.neuron import IFNode, LIFNode
 
-T, B, SIZE, CLASSES = 3, 2, 8, 10
-SEED = 0
-SMALLEST_MARGIN = 2e-6
-"""Least distance of a membrane to threshold: some ten times what the order of a sum in float32 changes."""
+T, B, SIZE, CLASSES = 4, 2, 8, 10
+SEED = 8
+SMALLEST_MARGIN = 4e-6
+"""Least distance of a membrane to threshold: several times what the order of a sum in float32 changes."""
 
 MakeNode = Callable[[], nn.Module]
 LIF, IF = {"type": "lif", "decay": 0.5, "threshold": 1.0}, {"type": "if", "threshold": 1.0}
@@ -236,6 +236,8 @@ def test_surrogates(surrogate_name):
     assert_same(ours, theirs, frames=True, decay=0.5)
 
 
+# TorchDynamo looks at the `.grad` of a tensor inside an autograd function, and torch warns about torch
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_neurons():
     ours, theirs = both_networks("tiny", frames=False, training=True, compile_="neurons")
     assert_same(ours, theirs, frames=False, decay=0.5)

@@ -130,7 +130,21 @@ def test_a_good_recipe(tmp_path: Path) -> None:
             ["data.augment.autoaugment=cifar10"],
             ["data.augment.autoaugment: its policies are for colour images, digits is grey"],
         ),
-        (["data={type='nmnist', size=8, augment={roll=8}}"], ["data.augment.roll: 8 is not smaller than data.size = 8"]),
+        (
+            ["data={type='nmnist', size=8, augment={roll=8}}"],
+            ["data.augment.roll: 8 is not smaller than data.size = 8"],
+        ),
+        (["model.stages=[]"], ["model.stages: needs two convolutions at least, and one in every stage"]),
+        (["model.stages=[[16]]"], ["model.stages: needs two convolutions at least, and one in every stage"]),
+        (["model.stages=[[16, 32], []]"], ["model.stages: needs two convolutions at least, and one in every stage"]),
+        (["model.stages=[[1],[1],[1],[1],[1]]"], ["model.stages: has 4 pools, too many for data.size = 8"]),
+        (["model.stages=[[16, 32]]"], ["model.stages: leaves no block before the last for a branch to read"]),
+        (["model.stages=[[16], [32]]"], ["model.stages: leaves no block before the last for a branch to read"]),
+        (
+            ["model.stages=[[16], [32, 64]]", "method={mode='shortcut', attach='stage'}"],
+            ["model.stages: leaves no stage before the last for a branch to read"],
+        ),
+        (["model.stages=[[1],[0]]"], ["model.stages.1.0: must be greater than or equal to 1, not 0"]),
         (
             ["train.optimizer={type='sgd', momentum=0, nesterov=true}"],
             ["train.optimizer.nesterov: needs a momentum above 0"],
@@ -370,9 +384,7 @@ surrogates = st.one_of(
 )
 optimizers = st.one_of(
     st.fixed_dictionaries({"type": st.just("sgd"), "lr": positive, "nesterov": st.booleans()}),
-    st.fixed_dictionaries(
-        {"type": st.just("adamw"), "betas": st.lists(st.floats(0, 0.99999), min_size=2, max_size=2)}
-    ),
+    st.fixed_dictionaries({"type": st.just("adamw"), "betas": st.lists(st.floats(0, 0.99999), min_size=2, max_size=2)}),
 )
 
 

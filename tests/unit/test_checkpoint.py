@@ -1,0 +1,112 @@
+import dataclasses
+
+import pytest
+import torch
+
+from snnsc import checkpoint, load
+from snnsc.checkpoint import Checkpoint
+from snnsc.errors import ModelFileError, SnnscError
+from snnsc.model import build_model
+from snnsc.recipe.load import load_recipe
+
+FACTS: dict[str, object] = {"classes": list("0123456789"), "train_samples": 1438}
+
+
+@pytest.fixture
+def source():
+    recipe = load_recipe("digits", ["train.compile=off"])
+    return Checkpoint("train", recipe, FACTS, build_model(recipe).state_dict(), {"accuracy": 0.5})
+
+
+def test_read_gives_what_save_wrote(tmp_path, source):
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, source)
+    back = checkpoint.read(path)
+    assert dataclasses.replace(back, model={}) == dataclasses.replace(source, model={})
+    assert back.model.keys() == source.model.keys()
+    assert all(torch.equal(back.model[k], source.model[k]) for k in source.model)
+
+
+def test_load_gives_the_network_in_evaluation_mode(tmp_path, source):
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, source)
+    model = load(path)
+    x = torch.randn(3, 1, 8, 8)
+    assert not model.training
+    assert torch.equal(model(x), source.build()(x))
+    assert model(x).shape == (3, 10)
+
+
+def test_no_partial_file_when_the_disk_is_full(tmp_path, source, monkeypatch):
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, source)
+    before = path.read_bytes()
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(SnnscError, match=r"c\.pt: cannot be written: No space left"):
+        checkpoint.save(path, source)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def saved(path, source):
+    checkpoint.save(path, source)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])
+def test_a_truncated_file_is_one_error(tmp_path, source, share):
+    path = tmp_path / "c.pt"
+    content = saved(path, source)
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ModelFileError, match="damaged"):
+        checkpoint.read(path)
+
+
+def test_a_flipped_bit_in_the_weights_is_seen(tmp_path, source):
+    path = tmp_path / "c.pt"
+    content = bytearray(saved(path, source))
+    where = content.find(source.model["head.linear.weight"].numpy().tobytes())
+    assert where > 0
+    content[where] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="damaged"):
+        checkpoint.read(path)
+
+
+def test_a_file_of_another_library_is_refused(tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save({"state_dict": {"w": torch.zeros(3)}}, path)
+    with pytest.raises(ModelFileError, match=r"other\.pt: is no checkpoint of snnsc"):
+        checkpoint.read(path)
+
+
+class Hostile:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, capsys):
+    path = tmp_path / "evil.pt"
+    torch.save({"format": checkpoint.FORMAT, "payload": Hostile()}, path)
+    with pytest.raises(ModelFileError):
+        checkpoint.read(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_newer_version_says_so(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, source)
+    monkeypatch.undo()
+    with pytest.raises(ModelFileError, match=r"version 2.*update snnsc"):
+        checkpoint.read(path)
+
+
+def test_weights_of_another_network_are_refused(source):
+    other = load_recipe("digits", ["model.stages=[[8,8],[8]]", "train.compile=off"])
+    with pytest.raises(ModelFileError, match="do not fit the recipe"):
+        dataclasses.replace(source, recipe=other).build()

@@ -1,0 +1,69 @@
+"""The optimizer's update by hand; device and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from snnsc.errors import RecipeError
+from snnsc.recipe.schema import Recipe
+from snnsc.training.device import autocast, pick_device, pick_precision
+from snnsc.training.optim import build_optimizer
+
+
+def steps(make_recipe: Callable[..., Recipe], table: str, grads: list[float]) -> float:
+    """A weight of 1 after these gradients."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    optimizer = build_optimizer(layer, make_recipe(f"train.optimizer={{{table}}}").train.optimizer)
+    for grad in grads:
+        layer.weight.grad = torch.full((1, 1), grad)
+        optimizer.step()
+    return layer.weight.item()
+
+
+def test_adamw(make_recipe: Callable[..., Recipe]) -> None:
+    # one step: decay 1 - lr * wd, then lr * m_hat / sqrt(v_hat) = lr * sign(g)
+    found = steps(make_recipe, "type='adamw', lr=0.1, weight_decay=0.5", [3.0])
+    assert found == pytest.approx(1 - 0.05 - 0.1, rel=1e-6)
+    # a second step with betas 0.5, 0.5: m = 0.5*0.5*3 + 0.5*1 = 1.25, v = 0.25*9 + 0.5*1 = 2.75, both over 0.75
+    found = steps(make_recipe, "type='adamw', lr=0.1, weight_decay=0.0, betas=[0.5, 0.5]", [3.0, 1.0])
+    assert found == pytest.approx(0.9 - 0.1 * (1.25 / 0.75) / (2.75 / 0.75) ** 0.5, rel=1e-6)
+
+
+def test_sgd(make_recipe: Callable[..., Recipe]) -> None:
+    # decay is coupled: g = 2 + 0.5 * 1; then b = 0.9 * 2.5 + 2 + 0.5 * 0.75
+    table = "type='sgd', lr=0.1, weight_decay=0.5, momentum=0.9"
+    assert steps(make_recipe, table, [2.0]) == pytest.approx(0.75, rel=1e-6)
+    assert steps(make_recipe, table, [2.0, 2.0]) == pytest.approx(0.75 - 0.1 * (2.25 + 2.375), rel=1e-6)
+    nesterov = steps(make_recipe, table + ", nesterov=true", [2.0])
+    assert nesterov == pytest.approx(1 - 0.1 * (2.5 + 0.9 * 2.5), rel=1e-6)
+
+
+def test_every_parameter_is_trained(make_recipe: Callable[..., Recipe]) -> None:
+    layer = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    for table in ("type='adamw'", "type='sgd'"):
+        optimizer = build_optimizer(layer, make_recipe(f"train.optimizer={{{table}}}").train.optimizer)
+        held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        assert held == [id(p) for p in layer.parameters()]
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("gpu", "cuda:99", "", "cpu:x"):
+        with pytest.raises(RecipeError, match=f"^--device {name}: no such device here; there is cpu"):
+            pick_device(name)
+
+
+def test_precision() -> None:
+    cpu = torch.device("cpu")
+    assert [pick_precision(p, cpu) for p in ("fp32", "bf16")] == ["fp32", "bf16"]
+    assert pick_precision("auto", cpu) in {"fp32", "bf16"}
+    a = torch.ones(2, 2)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast(precision, cpu):
+            assert (a @ a).dtype == dtype
