@@ -29,6 +29,8 @@ class Stripped:
     removed: tuple[str, ...]
     """Names of the removed weights."""
     samples: int
+    accuracy: float
+    """On these samples, before and after alike."""
 
 
 def branch_weights(source: Checkpoint) -> tuple[str, ...]:
@@ -36,12 +38,12 @@ def branch_weights(source: Checkpoint) -> tuple[str, ...]:
     return tuple(name for name in source.model if name.startswith(PREFIX))
 
 
-def strip(source: Checkpoint, batches: Iterable[Tensor], output: Path) -> Stripped:
+def strip(source: Checkpoint, batches: Iterable[tuple[Tensor, Tensor]], output: Path) -> Stripped:
     """Write the main path of a checkpoint as a checkpoint of its own.
 
     Args:
         source: A checkpoint with branches.
-        batches: Real samples: frames [T, B, C, H, W] or images [B, C, H, W].
+        batches: Real samples: (frames [T, B, C, H, W] or images [B, C, H, W], labels [B]).
         output: The file to write.
 
     Raises:
@@ -50,9 +52,9 @@ def strip(source: Checkpoint, batches: Iterable[Tensor], output: Path) -> Stripp
         SnnscError: the file cannot be written.
     """
     full, plain = source.build(), source.build(branches=False)
-    samples = 0
+    samples = correct = 0
     with torch.inference_mode():
-        for inputs in batches:
+        for inputs, labels in batches:
             expected, got = full(inputs), plain(inputs)
             if not torch.equal(expected, got):
                 worst = float((expected - got).abs().max())
@@ -60,10 +62,13 @@ def strip(source: Checkpoint, batches: Iterable[Tensor], output: Path) -> Stripp
                     f"the stripped network differs from the full one by up to {worst:g}; nothing is written"
                 )
             samples += len(got)
+            correct += int((got.argmax(-1) == labels).sum())
     if samples == 0:
         raise CheckError("there are no samples to compare the stripped network on; nothing is written")
     checkpoint.save(output, replace(source, kind="stripped", model=main_path(source.model), training=None))
-    return Stripped(output, parameters(full), parameters(plain), branch_weights(source), samples)
+    return Stripped(
+        output, parameters(full), parameters(plain), branch_weights(source), samples, accuracy=correct / samples
+    )
 
 
 def parameters(model: nn.Module) -> int:

@@ -52,10 +52,12 @@ def main() -> None:
     """Run the command line; every error of ours is one message and its exit code."""
     try:
         app()
-    except SnnscError as e:
-        fail(str(e), e.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except SnnscError as e:
+        fail(str(e), e.exit_code)
+    except OSError as e:  # a file that cannot be opened, a name that is too long
+        fail(str(e), 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)

@@ -56,6 +56,12 @@ def show_energy(report: Report) -> None:
         say(f"the graph's promise does not hold on the data: {violation}")
 
 
+def summary(report: Report) -> str:
+    """The prices in one line."""
+    entries = (f"{p.model} SNN {_energy(p.snn_pj)}, ANN twin {_energy(p.ann_pj)}" for p in report.prices)
+    return "; ".join(entries)
+
+
 def _basis(found: dict[str, Any]) -> str:
     match found["source"]:
         case "none":

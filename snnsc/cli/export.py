@@ -26,7 +26,7 @@ def command(
     log_to_stderr()
 
     from snnsc.checkpoint import read
-    from snnsc.cli.energy import show_energy
+    from snnsc.cli.energy import summary
     from snnsc.cli.samples import some_samples
     from snnsc.export.export import MIN_SAMPLES, export
     from snnsc.export.verify import Bounds
@@ -48,6 +48,6 @@ def command(
         f"  spike flips   at most {found.max_spike_flip_rate:.2e} of a layer's; "
         f"{found.neuron_steps:,} neuron-steps compared"
     )
-    show_energy(done.report)
+    say(f"energy a sample: {summary(done.report)}")
     say(f"written: {done.model}, {done.energy}")
     say(f"next: snnsc energy {done.model}   or   snnsc eval {done.model}")

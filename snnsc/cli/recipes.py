@@ -1,4 +1,4 @@
-"""`snnsc recipes`: what comes with the package."""
+"""`snnsc recipes`: what comes with the package, and what a recipe may say."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ NAME = "recipes"
 
 def command(
     name: Annotated[str | None, typer.Argument(help="Print this recipe, to start a file of your own from.")] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="List every key of a recipe: default and meaning.")] = False,
 ) -> None:
-    """List the recipes that come with snnsc, or print one: snnsc recipes digits > mine.toml."""
+    """List the recipes that come with snnsc, print one, or explain the keys: snnsc recipes digits > mine.toml."""
     from snnsc.recipe.load import recipe_text, shipped_recipes
 
-    if name is not None:
+    if keys:
+        from snnsc.recipe.describe import keys as described
+
+        for key, default, meaning in described():
+            say(f"{key} = {default}\n    {meaning}")
+    elif name is not None:
         say(recipe_text(name).rstrip("\n"))
-        return
-    for shipped, path in shipped_recipes().items():
-        first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
-        say(f"{shipped:24} {first}")
+    else:
+        for shipped, path in shipped_recipes().items():
+            first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
+            say(f"{shipped:20} {first}")

@@ -22,7 +22,7 @@ from snnsc.recipe.schema import NeuronSpec, SurrogateSpec
 
 logger = logging.getLogger(__name__)
 
-UNROLLED_STEPS = 32
+UNROLLED_STEPS = 16
 """Longest run of time steps in one compiled kernel; longer sequences are run in parts, to bound compile time."""
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -21,11 +21,15 @@ def made(arch="tiny", *overrides):
     return Checkpoint("train", recipe, {}, network.state_dict())
 
 
+def batch(size):
+    return torch.randn(size, 3, 16, 16), torch.zeros(size, dtype=torch.int64)
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_removes_the_branches_and_nothing_else(tmp_path, arch):
     source = made(arch)
     before = {k: v.clone() for k, v in source.model.items()}
-    done = strip(source, [torch.randn(3, 3, 16, 16), torch.randn(1, 3, 16, 16)], tmp_path / "s.pt")
+    done = strip(source, [batch(3), batch(1)], tmp_path / "s.pt")
     stripped = checkpoint.read(tmp_path / "s.pt")
     removed = {k for k in source.model if k.startswith("shortcuts.")}
     assert removed
@@ -52,7 +56,7 @@ def test_a_differing_output_writes_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "main_path", wrong)
     with pytest.raises(CheckError, match=r"differs from the full one by up to 0\.01"):
-        strip(source, [torch.randn(2, 3, 16, 16)], tmp_path / "s.pt")
+        strip(source, [batch(2)], tmp_path / "s.pt")
     assert not (tmp_path / "s.pt").exists()
 
 
@@ -66,4 +70,4 @@ def test_a_missing_weight_of_the_main_path_is_an_error(tmp_path):
     source = made()
     weights = {k: v for k, v in source.model.items() if k != "head.linear.bias"}
     with pytest.raises(ModelFileError, match=r"head\.linear\.bias"):
-        strip(dataclasses.replace(source, model=weights), [torch.randn(2, 3, 16, 16)], tmp_path / "s.pt")
+        strip(dataclasses.replace(source, model=weights), [batch(2)], tmp_path / "s.pt")
