@@ -50,13 +50,15 @@ class Checkpoint:
     training: dict[str, Any] | None = None
     """What `Training.state` gave, without the weights."""
 
-    def build(self, *, branches: bool = True) -> SpikingNetwork:
+    def build(self, *, branches: bool = True, compiled: bool | None = None) -> SpikingNetwork:
         """The network with these weights, in evaluation mode; without `branches`, its main path alone.
+
+        `compiled` is as in `build_model`; eager neurons give the same spikes and start at once.
 
         Raises:
             ModelFileError: the weights are not those of the recipe.
         """
-        model = build_model(self.recipe, branches=branches and self.kind == "train")
+        model = build_model(self.recipe, branches=branches and self.kind == "train", compiled=compiled)
         weights = self.model if branches else main_path(self.model)
         try:
             model.load_state_dict(weights, strict=True)

@@ -51,7 +51,7 @@ def strip(source: Checkpoint, batches: Iterable[tuple[Tensor, Tensor]], output: 
         ModelFileError: the weights are not those of the recipe.
         SnnscError: the file cannot be written.
     """
-    full, plain = source.build(), source.build(branches=False)
+    full, plain = source.build(compiled=False), source.build(branches=False, compiled=False)
     samples = correct = 0
     with torch.inference_mode():
         for inputs, labels in batches:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from snnsc.training.metrics import Evaluation
 
 NAME = "eval"
+COMPILE_FROM = 5000
+"""Samples from which compiling the neurons saves more time than it takes."""
 CONFUSION_SHOWN = 20
 """Classes up to which the confusion matrix is printed; --json has it always."""
 
@@ -47,8 +49,9 @@ def _checkpoint(path: Path, data_root: Path | None, device: str | None) -> tuple
 
     source = read(path)
     place = pick_device(device)
-    network = source.build().to(place)
     data = evaluation_data(source.recipe, data_root)
+    compiled = None if data.test.samples >= COMPILE_FROM else False
+    network = source.build(compiled=compiled).to(place)
     return evaluate(network, data.test.batches(), source.recipe.data.classes, place), data.facts.classes
 
 
@@ -74,7 +77,9 @@ def _show(found: Evaluation, classes: tuple[str, ...]) -> None:
     for layer in found.layers:
         layers.add_row(layer.name, f"{layer.firing_rate:.4f}", f"{layer.dead:.2%}")
     out.print(layers)
-    if len(classes) <= CONFUSION_SHOWN:
+    if len(classes) <= COMPILE_FROM = 5000
+"""Samples from which compiling the neurons saves more time than it takes."""
+CONFUSION_SHOWN:
         confusion = table("confusion: rows true, columns predicted", ["", *classes])
         for name, row in zip(classes, found.confusion, strict=True):
             confusion.add_row(name, *(str(n) if n else "." for n in row))

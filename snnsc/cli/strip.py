@@ -33,7 +33,7 @@ def command(
         why = (
             "is stripped already" if source.kind == "stripped" else "has no branches: it was trained with mode vanilla"
         )
-        count = parameters(source.build())
+        count = parameters(source.build(compiled=False))
         say(f"{checkpoint}: {why}; nothing to remove", quiet=json_)
         if json_:
             show_json(_json(checkpoint, count, count, (), 0))

@@ -54,7 +54,7 @@ def export(
         SnnscError: a file cannot be written.
     """
     samples = list(batches)
-    network = source.build(branches=False)
+    network = source.build(branches=False, compiled=False)
     model = to_onnx(network, source.recipe)
     set_metadata(model, metadata(source, branch_weights(source)))
     exported = OnnxNetwork(model, str(output))

@@ -17,7 +17,7 @@ from snnsc.recipe.schema import MethodSpec, Recipe, ResNet19Spec, ResNetSpec, Th
 __all__ = ["Logits", "SpikingNetwork", "build_model"]
 
 
-def build_model(recipe: Recipe, *, branches: bool = True) -> SpikingNetwork:
+def build_model(recipe: Recipe, *, branches: bool = True, compiled: bool | None = None) -> SpikingNetwork:
     """The network of a recipe, freshly initialised.
 
     Input: event frames [T, B, C, H, W] or static images [B, C, H, W]. Output in evaluation mode: logits [B, K]; in
@@ -29,15 +29,17 @@ def build_model(recipe: Recipe, *, branches: bool = True) -> SpikingNetwork:
     Args:
         recipe: What to build.
         branches: Whether to attach the shortcut branches of the recipe's method; without is the deployed network.
+        compiled: Whether neurons are compiled, which takes seconds at their first run; None is as the recipe says.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return _build(recipe, recipe.method if branches else None)
+        compiled = recipe.train.compile == "neurons" if compiled is None else compiled
+        return _build(recipe, recipe.method if branches else None, compiled)
 
 
-def _build(recipe: Recipe, method: MethodSpec | None) -> SpikingNetwork:
+def _build(recipe: Recipe, method: MethodSpec | None, compiled: bool) -> SpikingNetwork:
     spec, data = recipe.model, recipe.data
-    cells = Cells(spec.neuron, spec.surrogate, spec.norm, compiled=recipe.train.compile == "neurons")
+    cells = Cells(spec.neuron, spec.surrogate, spec.norm, compiled=compiled)
     stages: list[list[nn.Module]]
     match spec:
         case ResNetSpec() | ResNet19Spec() | ThinResNetSpec():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-FAST = ["--set", "train.epochs=6", "--set", "train.compile=off"]
+FAST = ["--set", "train.epochs=6"]
 
 
 def snnsc(*args, cwd, code=0):

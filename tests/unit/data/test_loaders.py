@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from snnsc.data import build_loaders, resolve_root
-from snnsc.errors import DataError
+from snnsc.errors import DataError, RecipeError
 
 from .disk import write_mnist
 
@@ -62,9 +62,10 @@ def test_a_validation_share_of_nothing(root, recipe):
         build_loaders(recipe(type="mnist", validation=0.001), root)
 
 
-def test_a_batch_smaller_than_the_number_of_processes(root, recipe):
-    with pytest.raises(DataError, match=r"train\.batch_size: a batch of 4 .* 8 processes"):
-        build_loaders(recipe(type="mnist", batch_size=4), root, world_size=8)
+@pytest.mark.parametrize("batch_size", [4, 12])
+def test_a_batch_that_the_processes_cannot_share_equally(root, recipe, batch_size):
+    with pytest.raises(RecipeError, match=rf"train\.batch_size = {batch_size} cannot be shared equally by 8 processes"):
+        build_loaders(recipe(type="mnist", batch_size=batch_size), root, world_size=8)
 
 
 def test_resumed_training_sees_the_same_batches(root, recipe):
