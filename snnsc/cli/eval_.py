@@ -77,9 +77,7 @@ def _show(found: Evaluation, classes: tuple[str, ...]) -> None:
     for layer in found.layers:
         layers.add_row(layer.name, f"{layer.firing_rate:.4f}", f"{layer.dead:.2%}")
     out.print(layers)
-    if len(classes) <= COMPILE_FROM = 5000
-"""Samples from which compiling the neurons saves more time than it takes."""
-CONFUSION_SHOWN:
+    if len(classes) <= CONFUSION_SHOWN:
         confusion = table("confusion: rows true, columns predicted", ["", *classes])
         for name, row in zip(classes, found.confusion, strict=True):
             confusion.add_row(name, *(str(n) if n else "." for n in row))
