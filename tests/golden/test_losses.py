@@ -1,0 +1,46 @@
+"""The first training losses on real digits, frozen: a change of numerics must be meant, and said in the CHANGELOG.
+
+To record anew: python tests/golden/test_losses.py
+"""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnsc.data import build_loaders
+from snnsc.recipe.load import load_recipe
+from snnsc.training.distributed import Place
+from snnsc.training.loop import StepDone, Training
+
+RECORDED = Path(__file__).with_name("losses.json")
+STEPS = 6
+ARMS = {
+    "vanilla": ["method={mode='vanilla'}"],
+    "shortcut": ["method={mode='shortcut'}"],
+    "evolutionary": ["method={mode='evolutionary'}"],
+    "evolutionary-losses": ["method={mode='evolutionary',combine='losses',schedule='cosine'}"],
+    "sgd-if-bn-atan": [
+        "train.optimizer={type='sgd'}", "model.neuron={type='if'}", "model.norm={type='bn'}", "model.surrogate={type='atan'}",
+    ],
+    "resnet20-thin": ["model={arch='resnet20-thin',T=2}", "method={attach='stage',mode='evolutionary'}"],
+}  # fmt: skip
+
+
+def losses(overrides):
+    """Mean loss of the epoch so far, after each of the first steps, in float32."""
+    common = ["train.precision=fp32", "train.compile=off", "train.batch_size=32", "data.augment={crop=1}"]
+    recipe = load_recipe("digits", [*common, *overrides])
+    training = Training(recipe, build_loaders(recipe, Path("unused")), Place(torch.device("cpu")))
+    return [event.loss for event in islice(training.events(), STEPS) if isinstance(event, StepDone)]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_losses_are_those_recorded(arm):
+    assert losses(ARMS[arm]) == pytest.approx(json.loads(RECORDED.read_text())[arm], rel=1e-4)
+
+
+if __name__ == "__main__":
+    RECORDED.write_text(json.dumps({arm: losses(overrides) for arm, overrides in ARMS.items()}, indent=1) + "\n")
