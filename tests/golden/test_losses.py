@@ -16,14 +16,14 @@ from snnsc.training.distributed import Place
 from snnsc.training.loop import StepDone, Training
 
 RECORDED = Path(__file__).with_name("losses.json")
-STEPS = 6
+STEPS = 4
 ARMS = {
     "vanilla": ["method={mode='vanilla'}"],
     "shortcut": ["method={mode='shortcut'}"],
     "evolutionary": ["method={mode='evolutionary'}"],
     "evolutionary-losses": ["method={mode='evolutionary',combine='losses',schedule='cosine'}"],
     "sgd-if-bn-atan": [
-        "train.optimizer={type='sgd'}", "model.neuron={type='if'}", "model.norm={type='bn'}", "model.surrogate={type='atan'}",
+        "train.optimizer={type='sgd'}", "model={neuron={type='if'},norm={type='bn'},surrogate={type='atan'},arch='tiny'}",
     ],
     "resnet20-thin": ["model={arch='resnet20-thin',T=2}", "method={attach='stage',mode='evolutionary'}"],
 }  # fmt: skip
@@ -39,7 +39,11 @@ def losses(overrides):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_losses_are_those_recorded(arm):
-    assert losses(ARMS[arm]) == pytest.approx(json.loads(RECORDED.read_text())[arm], rel=1e-4)
+    first, *later = losses(ARMS[arm])
+    expected, *expected_later = json.loads(RECORDED.read_text())[arm]
+    assert first == pytest.approx(expected, rel=1e-5)
+    # another processor sums in another order, so single spikes flip, and the losses drift apart by about 1e-3
+    assert later == pytest.approx(expected_later, rel=4e-3)
 
 
 if __name__ == "__main__":
