@@ -23,10 +23,12 @@ ARMS = {
     "evolutionary": ["method={mode='evolutionary'}"],
     "evolutionary-losses": ["method={mode='evolutionary',combine='losses',schedule='cosine'}"],
     "sgd-if-bn-atan": [
-        "train.optimizer={type='sgd'}", "model={neuron={type='if'},norm={type='bn'},arch='tiny'}", "model.surrogate={type='atan'}",
+        "train.optimizer={type='sgd'}",
+        "model={neuron={type='if'},norm={type='bn'},arch='tiny'}",
+        "model.surrogate={type='atan'}",
     ],
     "resnet20-thin": ["model={arch='resnet20-thin',T=2}", "method={attach='stage',mode='evolutionary'}"],
-}  # fmt: skip
+}
 
 
 def losses(overrides):
