@@ -67,6 +67,12 @@ def share_buffers(model: nn.Module, place: Place) -> None:
             dist.broadcast(buffer, 0)
 
 
+def add_up(sums: torch.Tensor, place: Place) -> None:
+    """Add `sums` up over the processes, in place."""
+    if place.world_size > 1:
+        dist.all_reduce(sums)
+
+
 def same_everywhere(make: Callable[[], T], place: Place) -> T:
     """What the leader's call of `make` gives, in every process."""
     if place.world_size == 1:

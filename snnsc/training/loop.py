@@ -20,7 +20,7 @@ from snnsc.errors import CheckError
 from snnsc.model import Logits, SpikingNetwork, build_model
 from snnsc.recipe.schema import Recipe
 from snnsc.training.device import autocast, pick_precision
-from snnsc.training.distributed import Place, share_buffers, share_model
+from snnsc.training.distributed import Place, add_up, share_buffers, share_model
 from snnsc.training.evaluate import evaluate
 from snnsc.training.losses import build_loss
 from snnsc.training.metrics import Evaluation
@@ -154,12 +154,10 @@ class Training:
         started, seconds_before, steps_before = time.perf_counter(), self.seconds, self.step
         steps = len(self.train_batches)
         sampled = max(1, steps // GRADIENT_NORMS_AN_EPOCH)
-        weight, lr, rate = 0.0, 0.0, 0.0
+        rate = 0.0
         self.model.train()
         for inputs, labels in self.train_batches.batches(self.epoch, self.step):
-            iteration = self.epoch * steps + self.step
-            weight = branch_weight(self.recipe.method, iteration, self.recipe.train.epochs * steps)
-            lr = learning_rate(self.recipe.train, iteration, steps)
+            weight, lr = self._schedules(self.step)
             self._train_step(forward, inputs, labels, weight, lr, measure=self.step % sampled == 0)
             self.step += 1
             if self.place.device.type == "cpu" or self.step % FINITE_CHECK_EVERY == 0 or self.step == steps:
@@ -167,11 +165,18 @@ class Training:
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) * self._batch_samples / max(1e-9, self.seconds - seconds_before)
             yield StepDone(self.epoch, self.step, steps, weight, lr, rate, self._sums)
-        done = self._evaluate(weight, lr, rate)
+        done = self._evaluate(*self._schedules(steps - 1), rate)
         self.seconds = seconds_before + time.perf_counter() - started
         self.epoch, self.step = self.epoch + 1, 0
         self._clear_sums()
         yield done
+
+    def _schedules(self, step: int) -> tuple[float, float]:
+        """Weight of the branches and learning rate at a step of this epoch."""
+        steps = len(self.train_batches)
+        iteration = self.epoch * steps + step
+        weight = branch_weight(self.recipe.method, iteration, self.recipe.train.epochs * steps)
+        return weight, learning_rate(self.recipe.train, iteration, steps)
 
     def _train_step(
         self, forward: nn.Module, inputs: Tensor, labels: Tensor, weight: float, lr: float, measure: bool
@@ -213,6 +218,7 @@ class Training:
 
     def _evaluate(self, weight: float, lr: float, rate: float) -> EpochDone:
         share_buffers(self.model, self.place)
+        add_up(self._sums, self.place)
         classes, device = self.recipe.data.classes, self.place.device
         validation = None
         if self.loaders.validation is not None:
