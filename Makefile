@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make demo` and `make test` make the virtual environment that they need.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: demo test lint clean

@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,16 +23,18 @@ from torch import Tensor
 
 import snnsc
 from snnsc.errors import ModelFileError
-from snnsc.files import write_atomically
+from snnsc.files import is_file, what_is, write_atomically
 from snnsc.model import SpikingNetwork, build_model
 from snnsc.model.shortcuts import PREFIX
 from snnsc.recipe.schema import Recipe
 
 FORMAT = "snnsc-checkpoint"
 VERSION = 1
+REQUIRED_FACTS = frozenset({"classes", "mean", "std", "whole_counts", "files_sha256", "train_samples"})
+"""What the other commands read of a checkpoint's facts."""
 UNREADABLE = (
     OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, MemoryError,
-    pickle.UnpicklingError, zipfile.BadZipFile,
+    RecursionError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What zipfile and torch.load raise on damaged or foreign files, as seen."""
 
@@ -49,6 +52,8 @@ class Checkpoint:
     """Epoch and accuracy of these weights, and on which samples they were measured."""
     training: dict[str, Any] | None = None
     """What `Training.state` gave, without the weights."""
+    path: Path = field(default=Path("checkpoint"), compare=False)
+    """Where it was read, for messages."""
 
     def build(self, *, branches: bool = True, compiled: bool | None = None) -> SpikingNetwork:
         """The network with these weights, in evaluation mode; without `branches`, its main path alone.
@@ -64,7 +69,7 @@ class Checkpoint:
             model.load_state_dict(weights, strict=True)
         except RuntimeError as e:
             what = " ".join(str(e).split())
-            raise ModelFileError(f"the weights do not fit the recipe in the same checkpoint: {what[:300]}") from e
+            raise ModelFileError(f"{self.path}: its weights do not fit the recipe in it: {what[:300]}") from e
         return model.eval()
 
 
@@ -101,8 +106,8 @@ def read(path: Path) -> Checkpoint:
     Raises:
         ModelFileError: missing, damaged, foreign, or written by a newer snnsc.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; `snnsc train` writes checkpoints into runs/")
+    if not is_file(path):
+        raise ModelFileError(f"{path}: {what_is(path)}; `snnsc train` writes checkpoints into runs/")
     try:
         with zipfile.ZipFile(path) as z:
             damaged = z.testzip()  # torch.load does not look at the checksums
@@ -113,26 +118,52 @@ def read(path: Path) -> Checkpoint:
         raise ModelFileError(f"{path}: is no checkpoint of snnsc, or is damaged") from e
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelFileError(f"{path}: is no checkpoint of snnsc")
-    if content.get("version") != VERSION:
-        version = content.get("version")
+    version = content.get("version")
+    if isinstance(version, int) and version > VERSION:
         raise ModelFileError(
             f"{path}: has checkpoint version {version}, this snnsc reads version {VERSION}; update snnsc"
         )
+    if version != VERSION:
+        raise ModelFileError(f"{path}: is a damaged checkpoint: its version is {version!r}")
     try:
-        return Checkpoint(
+        source = Checkpoint(
             kind=content["kind"],
             recipe=Recipe.model_validate_json(content["recipe"]),
             facts=json.loads(content["facts"]),
             model=content["model"],
             result=json.loads(content["result"]),
             training=content["training"],
+            path=path,
         )
+        _check(source)
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ModelFileError(f"{path}: its recipe is not one of this snnsc: {key}: {first['msg']}") from e
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise ModelFileError(f"{path}: is a damaged checkpoint: {e}") from e
+    return source
+
+
+def _check(source: Checkpoint) -> None:
+    """Raise ValueError where a value is not what its type says, as an edited file may have it."""
+    weights: Any = source.model
+    facts: Any = source.facts
+    state: Any = source.training
+    if source.kind not in ("train", "stripped"):
+        raise ValueError(f"its kind is {source.kind!r}")
+    if not (isinstance(facts, dict) and facts.keys() >= REQUIRED_FACTS):
+        raise ValueError("the facts about its data are missing")
+    if not (isinstance(weights, dict) and all(_is_weight(*item) for item in weights.items())):
+        raise ValueError("its weights are no named real tensors")
+    if source.kind == "stripped" and len(main_path(weights)) < len(weights):
+        raise ValueError("it is marked as stripped, but has branches")
+    if not isinstance(state, dict | None):
+        raise ValueError("its training state is no table")
+
+
+def _is_weight(name: object, tensor: object) -> bool:
+    return isinstance(name, str) and isinstance(tensor, Tensor) and not tensor.is_complex()
 
 
 def load(path: str | Path) -> SpikingNetwork:

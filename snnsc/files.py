@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
-from snnsc.errors import SnnscError
+from snnsc.errors import RecipeError, SnnscError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -15,21 +17,83 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         SnnscError: the file cannot be written (no such folder, no permission, disk full); `path` is as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary: str | None = None
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Write several files, all or none: each is written whole beside its place before the first takes it.
+
+    Raises:
+        SnnscError: one of them cannot be written; all are as they were.
+    """
+    staged: dict[Path, Path] = {}
+    path = Path()
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        with os.fdopen(handle, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        for path, content in contents.items():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.", suffix=".partial")
+            staged[path] = Path(temporary)
+            with os.fdopen(handle, "wb") as f:
+                f.write(content.encode() if isinstance(content, str) else content)
+                f.flush()
+                os.fsync(f.fileno())
+            Path(temporary).chmod(0o666 & ~_umask())
+        for path, part in staged.items():
+            part.replace(path)
     except OSError as e:
         raise SnnscError(f"{path}: cannot be written: {e.strerror or e}") from e
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        for part in staged.values():
+            part.unlink(missing_ok=True)
+
+
+def check_output(option: str, path: Path, *, suffix: str, keep: Path) -> None:
+    """Refuse a place for a new file before any work is done for it.
+
+    Args:
+        option: What the user calls it, such as `--out`.
+        path: The file to be.
+        suffix: The ending that it must have.
+        keep: The file that it is made from, which must not be overwritten.
+
+    Raises:
+        RecipeError: the ending is another, its folder is missing, it is a folder itself, or it is `keep`.
+    """
+    if path.suffix != suffix:
+        raise RecipeError(f"{option} {path}: must end in {suffix}")
+    if not is_folder(path.parent):
+        raise RecipeError(f"{option} {path}: there is no folder {path.parent}; make it first")
+    if is_folder(path):
+        raise RecipeError(f"{option} {path}: is a folder; name a file")
+    if path.resolve() == keep.resolve():
+        raise RecipeError(f"{option} {path}: is the file it would be made from, which is kept as it is; name another")
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a regular file; False too for names that the system cannot take."""
+    try:
+        return path.is_file()
+    except OSError:  # too long
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder; False too for names that the system cannot take."""
+    try:
+        return path.is_dir()
+    except OSError:  # too long
+        return False
+
+
+def what_is(path: Path) -> str:
+    """Why `path` is no file to read, in words."""
+    if is_folder(path):
+        return "is a folder, not a file"
+    try:
+        return "is no regular file" if path.exists() else "no such file"
+    except OSError:
+        return "no such file"
 
 
 def _umask() -> int:

@@ -56,6 +56,10 @@ def strip(source: Checkpoint, batches: Iterable[tuple[Tensor, Tensor]], output: 
     with torch.inference_mode():
         for inputs, labels in batches:
             expected, got = full(inputs), plain(inputs)
+            if not torch.isfinite(expected).all():
+                raise CheckError(
+                    "the network's outputs are not finite numbers: its weights are spoilt; nothing is written"
+                )
             if not torch.equal(expected, got):
                 worst = float((expected - got).abs().max())
                 raise CheckError(

@@ -6,7 +6,9 @@ Nothing here or in a command's top level imports torch, so help, completion and 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,11 +52,13 @@ def options(
 
 def main() -> None:
     """Run the command line; every error of ours is one message and its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process lives
+    if sys.argv[1:2] != ["train"] and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly with our reader, such as `head`; training goes on
     try:
         app()
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except SnnscError as e:
         fail(str(e), e.exit_code)
     except OSError as e:  # a file that cannot be opened, a name that is too long

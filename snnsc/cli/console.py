@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -22,7 +25,7 @@ def console() -> Console:
     """Where tables go: standard output, at a fixed width where that is no terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False, highlight=False, markup=False)
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -37,8 +40,20 @@ def note(text: str) -> None:
 
 
 def show_json(value: object) -> None:
-    """Print the one JSON object of --json."""
-    typer.echo(json.dumps(value))
+    """Print the one JSON object of --json; what is not a finite number is null, as JSON has no other word for it."""
+    typer.echo(json.dumps(_finite(value), allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case _:
+            return value
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
@@ -55,7 +70,7 @@ def table(title: str, columns: list[str]) -> Table:
 
     made = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     return made
 
 
@@ -66,6 +81,11 @@ def log_to_stderr() -> None:
     logging.getLogger("snnsc").addHandler(handler)
     # torch says at every compilation that there is no CUDA runtime, where a CUDA toolkit is installed
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def with_root(data_root: Path | None) -> str:
+    """The option that a suggested next command needs to find the same data."""
+    return "" if data_root is None else f" --data-root {shlex.quote(str(data_root))}"
 
 
 @contextmanager

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from snnsc.energy import Report
 
 NAME = "energy"
+COUNTS = ("dense_macs", "macs", "acs", "neuron_updates")
+LEGEND = "over all T steps; dense MACs: as if no input were zero; ACs: additions; rate: spikes a neuron and step"
 
 
 def command(
@@ -38,11 +40,13 @@ def show_energy(report: Report) -> None:
     found: dict[str, Any] = report.to_dict()
     out = console()
     rows = table("operations a sample", ["layer", "op", "input", "dense MACs", "MACs", "ACs", "updates", "rate"])
-    for row in [*found["layers"], {"name": "total", "op": "", "input_kind": "", **found["totals"]}]:
+    working = [row for row in found["layers"] if any(row[key] for key in COUNTS) or row["macs"] is None]
+    for row in [*working, {"name": "total", "op": "", "input_kind": "", **found["totals"]}]:
         rate = row.get("firing_rate")
-        counts = [_count(row[key]) for key in ("dense_macs", "macs", "acs", "neuron_updates")]
+        counts = [_count(row[key]) for key in COUNTS]
         rows.add_row(row["name"], row["op"], row["input_kind"] or "", *counts, "" if rate is None else f"{rate:.4f}")
     out.print(rows)
+    say(LEGEND)
     prices = table("energy a sample", ["model", "SNN", "ANN twin", "SNN / ANN"])
     for entry in found["energy"]:
         snn, ratio = entry["snn_pj"], entry["ratio"]
@@ -58,8 +62,8 @@ def show_energy(report: Report) -> None:
 
 def summary(report: Report) -> str:
     """The prices in one line."""
-    entries = (f"{p.model} SNN {_energy(p.snn_pj)}, ANN twin {_energy(p.ann_pj)}" for p in report.prices)
-    return "; ".join(entries)
+    first = report.prices[0]
+    return f"{first.model}: SNN {_energy(first.snn_pj)}, ANN twin {_energy(first.ann_pj)}"
 
 
 def _basis(found: dict[str, Any]) -> str:
@@ -75,7 +79,10 @@ def _basis(found: dict[str, Any]) -> str:
 def _count(value: float | None) -> str:
     if value is None:
         return "?"
-    return f"{value:,.0f}" if value else "-"
+    if value < 10_000:
+        return f"{value:,.0f}" if value else "-"
+    unit, size = next((u, s) for u, s in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if value >= s)
+    return f"{value / size:.2f} {unit}"
 
 
 def _energy(picojoules: float | None) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from snnsc.cli.arguments import DataRoot, Device, Json
 from snnsc.cli.console import console, log_to_stderr, say, show_json, table
+from snnsc.errors import RecipeError
 
 if TYPE_CHECKING:
     from snnsc.training.metrics import Evaluation
@@ -32,6 +33,8 @@ def command(
     """Evaluate: accuracy, by time step too, loss, firing rates, dead neurons, confusion matrix."""
     log_to_stderr()
     if model.suffix == ".onnx":
+        if device not in (None, "cpu"):
+            raise RecipeError(f"--device {device}: an ONNX model is run by onnxruntime on the CPU")
         found, classes = _onnx(model, data_root)
     else:
         found, classes = _checkpoint(model, data_root, device)
@@ -49,7 +52,7 @@ def _checkpoint(path: Path, data_root: Path | None, device: str | None) -> tuple
 
     source = read(path)
     place = pick_device(device)
-    data = evaluation_data(source.recipe, data_root)
+    data = evaluation_data(source.recipe, source.facts, data_root)
     compiled = None if data.test.samples >= COMPILE_FROM else False
     network = source.build(compiled=compiled).to(place)
     return evaluate(network, data.test.batches(), source.recipe.data.classes, place), data.facts.classes
@@ -57,12 +60,12 @@ def _checkpoint(path: Path, data_root: Path | None, device: str | None) -> tuple
 
 def _onnx(path: Path, data_root: Path | None) -> tuple[Evaluation, tuple[str, ...]]:
     from snnsc.cli.samples import evaluation_data
-    from snnsc.export.runtime import OnnxNetwork, evaluate, read_onnx, recipe_of
+    from snnsc.export.runtime import OnnxNetwork, evaluate, facts_of, read_onnx, recipe_of
 
     model = read_onnx(path)
     recipe = recipe_of(model, path)
     network = OnnxNetwork(model, str(path))
-    data = evaluation_data(recipe, data_root)
+    data = evaluation_data(recipe, facts_of(model, path), data_root)
     return evaluate(network, data.test.batches(), recipe.data.classes), data.facts.classes
 
 
@@ -78,7 +81,9 @@ def _show(found: Evaluation, classes: tuple[str, ...]) -> None:
         layers.add_row(layer.name, f"{layer.firing_rate:.4f}", f"{layer.dead:.2%}")
     out.print(layers)
     if len(classes) <= CONFUSION_SHOWN:
-        confusion = table("confusion: rows true, columns predicted", ["", *classes])
+        confusion = table("confusion (row: true)", ["", *classes])
         for name, row in zip(classes, found.confusion, strict=True):
             confusion.add_row(name, *(str(n) if n else "." for n in row))
         out.print(confusion)
+    else:
+        say(f"{len(classes)} classes: the confusion matrix is in --json")

@@ -22,7 +22,8 @@ def command(
         from snnsc.recipe.describe import keys as described
 
         for key, default, meaning in described():
-            say(f"{key} = {default}\n    {meaning}")
+            heads = key.rpartition(".")[2] in ("type", "arch", "mode")
+            say(f"{'' if not heads else chr(10)}{key} = {default}\n    {meaning}")
     elif name is not None:
         say(recipe_text(name).rstrip("\n"))
     else:

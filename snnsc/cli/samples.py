@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snnsc.cli.console import data_progress, note
+from snnsc.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from snnsc.checkpoint import Checkpoint
     from snnsc.data import Loaders
     from snnsc.recipe.schema import Recipe
 
 
-def evaluation_data(recipe: Recipe, data_root: Path | None) -> Loaders:
-    """The evaluation set of a recipe."""
-    return _data(recipe, data_root, train=False)
+def evaluation_data(recipe: Recipe, facts: Mapping[str, object], data_root: Path | None) -> Loaders:
+    """The evaluation set of a recipe.
+
+    Args:
+        recipe: The experiment.
+        facts: About the data that the network was trained on; another file list is said, other classes are refused.
+        data_root: As the option says.
+
+    Raises:
+        DataError: the data set is missing or damaged, or its classes are others than the network's.
+    """
+    data = _data(recipe, data_root, train=False)
+    now = data.facts.to_dict()
+    if facts["classes"] != now["classes"]:
+        raise DataError(f"the network was trained on the classes {facts['classes']}, the data has {now['classes']}")
+    if facts["files_sha256"] != now["files_sha256"]:
+        note("the list of evaluation files is not the one that the network was trained with")
+    return data
 
 
 def _data(recipe: Recipe, data_root: Path | None, *, train: bool) -> Loaders:
@@ -27,17 +44,17 @@ def _data(recipe: Recipe, data_root: Path | None, *, train: bool) -> Loaders:
         return build_loaders(recipe, resolve_root(recipe, data_root), train=train, progress=progress)
 
 
-def some_samples(recipe: Recipe, data_root: Path | None, least: int) -> tuple[list[tuple[Tensor, Tensor]], str]:
+def some_samples(source: Checkpoint, data_root: Path | None, least: int) -> tuple[list[tuple[Tensor, Tensor]], str]:
     """Batches of at least `least` real samples, or of all there are, and what they are.
 
     The evaluation set comes first; where it is too small, training samples join it.
     """
-    test = evaluation_data(recipe, data_root).test
+    test = evaluation_data(source.recipe, source.facts, data_root).test
     batches = list(_first(test.batches(), least))
     count = sum(len(labels) for _, labels in batches)
     if count >= least or test.samples > count:
         return batches, "evaluation set"
-    train = _data(recipe, data_root, train=True).train
+    train = _data(source.recipe, data_root, train=True).train
     assert train is not None
     more = list(_first(train.batches(0), least - count))
     total = count + sum(len(labels) for _, labels in more)

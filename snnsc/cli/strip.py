@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from snnsc.cli.arguments import CheckpointFile, DataRoot, Json
-from snnsc.cli.console import log_to_stderr, say, show_json
+from snnsc.cli.console import log_to_stderr, say, show_json, with_root
 
 NAME = "strip"
 SAMPLES = 256
@@ -26,6 +26,7 @@ def command(
 
     from snnsc.checkpoint import read
     from snnsc.cli.samples import some_samples
+    from snnsc.files import check_output
     from snnsc.strip import branch_weights, parameters, strip
 
     source = read(checkpoint)
@@ -39,18 +40,19 @@ def command(
             show_json(_json(checkpoint, count, count, (), 0))
         return
     output = out or checkpoint.with_name(f"{checkpoint.stem}.stripped.pt")
-    batches, what = some_samples(source.recipe, data_root, SAMPLES)
+    check_output("--out", output, suffix=".pt", keep=checkpoint)
+    batches, what = some_samples(source, data_root, SAMPLES)
     done = strip(source, batches, output)
     if json_:
         show_json(_json(output, done.parameters_before, done.parameters_after, done.removed, done.samples))
         return
     share = 1 - done.parameters_after / done.parameters_before
-    say(f"removed {len(done.removed)} weights of the shortcut branches: {done.parameters_before:,} -> "
+    say(f"removed the shortcut branches, {len(done.removed)} tensors: {done.parameters_before:,} -> "
         f"{done.parameters_after:,} parameters ({share:.2%} fewer)")  # fmt: skip
     say(f"outputs are bit-identical (torch.equal) on {done.samples} real samples: {what}")
     say(f"accuracy on them {done.accuracy:.2%} before, {done.accuracy:.2%} after")
     say(f"written: {output}")
-    say(f"next: snnsc export {output}")
+    say(f"next: snnsc export {output}{with_root(data_root)}")
 
 
 def _json(output: Path, before: int, after: int, removed: tuple[str, ...], samples: int) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snnsc.cli.arguments import DataRoot, Device, Json
-from snnsc.cli.console import data_progress, log_to_stderr, note, say, show_json
+from snnsc.cli.console import data_progress, log_to_stderr, note, say, show_json, with_root
 from snnsc.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from snnsc.training.distributed import Place
 
 NAME = "train"
+QUIET = 1e-3
+"""Firing rate below which a layer counts as silent."""
 
 
 def command(
@@ -65,7 +67,7 @@ def _train(
     from snnsc.data import build_loaders, resolve_root
     from snnsc.training.distributed import same_everywhere
     from snnsc.training.loop import EpochDone, Training
-    from snnsc.training.run import BEST, LAST, Interrupted, chosen_on, new_folder, record, resume_state
+    from snnsc.training.run import BEST, LAST, Interrupted, chosen_on, new_folder, record, resume
 
     with data_progress() as progress:
         loaders = build_loaders(
@@ -75,21 +77,21 @@ def _train(
             world_size=place.world_size,
             progress=progress if place.leads else None,
         )
-    state = resume_state(last, loaders, place) if last else None
-    training = Training(recipe, loaders, place, state)
+    training = resume(last, loaders, place) if last else Training(recipe, loaders, place)
     if last is None:
         folder = same_everywhere(lambda: new_folder(folder, recipe.name), place)
     assert folder is not None
     if training.epoch >= recipe.train.epochs:
         note(f"{folder}: all {recipe.train.epochs} epochs are done")
     best = training.best_accuracy
-    with Display(training, folder, quiet=not place.leads) as display, _stop_signals() as stop_asked:
+    with Display(training, folder, quiet=not place.leads) as display, _stop_signals(place.leads) as stop_asked:
         for event in record(training, folder, stop_asked):
             if isinstance(event, Interrupted):
                 display.close()
                 if place.leads:
+                    processes = f"torchrun --nproc-per-node {place.world_size} -m " if place.world_size > 1 else ""
                     note(f"stopped in epoch {event.epoch + 1} after step {event.step}; saved {event.checkpoint}")
-                    note(f"go on with: snnsc train --resume {folder}")
+                    note(f"go on with: {processes}snnsc train --resume {folder}{with_root(data_root)}")
                 sys.exit(130)
             display.show(event)
             if isinstance(event, EpochDone):
@@ -103,7 +105,10 @@ def _train(
     say(f"accuracy {final:.2%} after epoch {recipe.train.epochs}, in {training.seconds:.0f} s")
     say(f"best.pt: {best:.2%}, chosen on {chosen_on(recipe)}")
     say(f"checkpoint: {folder / LAST} (last epoch), {folder / BEST}")
-    say(f"next: snnsc strip {folder / LAST}   or   snnsc export {folder / LAST}")
+    if not any(layer.firing_rate > QUIET for layer in training.last_layers):
+        say(f"warning: no layer fires more than {QUIET:g} of the time; the network is dead, its accuracy means nothing")
+    command = "strip" if training.model.shortcuts else "export"
+    say(f"next: snnsc {command} {folder / LAST}{with_root(data_root)}")
 
 
 def _result(folder: Path, best: float, training: Any) -> dict[str, object]:  # noqa: ANN401 - typing it would import torch
@@ -120,7 +125,7 @@ def _result(folder: Path, best: float, training: Any) -> dict[str, object]:  # n
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
+def _stop_signals(speak: bool) -> Iterator[Callable[[], bool]]:
     """Within the context the first Ctrl-C (or SIGTERM) asks to stop after the step; a second one stops at once."""
     asked = False
 
@@ -129,7 +134,8 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        note("stopping after this step; once more to stop at once, without saving")
+        if speak:
+            note("stopping after this step; once more to stop at once, without saving")
 
     before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from snnsc.cli.console import note
 from snnsc.training.loop import EpochDone, StepDone, Training
@@ -31,7 +31,7 @@ class Display:
     def __init__(self, training: Training, folder: Path, *, quiet: bool) -> None:
         self.training, self.folder, self.quiet = training, folder, quiet
         self.epochs = training.recipe.train.epochs
-        self.firing_rate = float("nan")
+        self.firing_rate: float | None = None
         self.shown = 0.0
         self.started = time.perf_counter()
         self.steps_before = training.epoch * len(training.train_batches) + training.step
@@ -45,16 +45,20 @@ class Display:
         recipe, facts = training.recipe, training.loaders.facts
         weights = sum(p.numel() for p in training.model.parameters())
         branches = len(training.model.shortcuts)
-        note(f"{recipe.name}: {recipe.model.arch}, T = {recipe.model.T}, {weights:,} parameters, {branches} branches")
+        note(
+            f"{recipe.name}: {recipe.model.arch}, T = {recipe.model.T}, {weights:,} parameters, {branches} "
+            f"branch{'' if branches == 1 else 'es'}"
+        )
         note(
             f"{recipe.data.type}: {facts.train_samples} to train, {facts.test_samples} to evaluate; "
             f"{training.place.device}, {training.precision}; best.pt is chosen on {chosen_on(recipe)}"
         )
         note(f"run folder: {self.folder}")
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[status]}"))
-            self.bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task("epoch", status="compiling neurons ...", total=len(training.train_batches))
+            columns = (TextColumn("{task.description}"), BarColumn(8), TextColumn("{task.fields[status]}"))
+            first = "compiling neurons ..." if recipe.train.compile == "neurons" else ""
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task("epoch", status=first, total=len(training.train_batches))
             self.bar.start()
         return self
 
@@ -85,10 +89,10 @@ class Display:
             return
         self.shown = now
         status = (
-            f"loss {event.loss:.4f}  acc {event.accuracy:.2%}  lambda {event.branch_weight:.3f}  lr {event.lr:.2e}  "
-            f"firing {self.firing_rate:.3f}  {event.samples_per_second:.0f}/s  left {self._left(event, now)}"
+            f"loss {event.loss:.3f} train {event.accuracy:.1%} lambda {event.branch_weight:.2f} lr {event.lr:.0e} "
+            f"firing {_rate(self.firing_rate)} {event.samples_per_second:.0f}/s {self._left(event, now)} left"
         )
-        description = f"epoch {event.epoch + 1}/{self.epochs}"
+        description = f"{event.epoch + 1}/{self.epochs}"
         self.bar.update(self.task, description=description, completed=event.step, total=event.steps, status=status)
 
     def _left(self, event: StepDone, now: float) -> str:
@@ -102,10 +106,14 @@ class Display:
         line = (
             f"epoch {event.epoch + 1}/{self.epochs}  loss {event.train_loss:.4f}  train {event.train_accuracy:.2%}"
             f"{validation}  eval {event.evaluation.accuracy:.2%}{'  best' if event.is_best else ''}  "
-            f"lambda {event.branch_weight:.3f}  lr {event.lr:.2e}  firing {self.firing_rate:.3f}  "
+            f"lambda {event.branch_weight:.3f}  lr {event.lr:.2e}  firing {_rate(self.firing_rate)}  "
             f"{event.samples_per_second:.0f} samples/s  {event.seconds:.0f} s"
         )
         if self.bar is not None:
-            self.bar.console.print(line, highlight=False)
+            self.bar.console.print(line, highlight=False, soft_wrap=True)
         else:
             note(line)
+
+
+def _rate(firing_rate: float | None) -> str:
+    return "-" if firing_rate is None else f"{firing_rate:.3f}"

@@ -14,11 +14,11 @@ import onnx
 from torch import Tensor
 
 from snnsc.checkpoint import Checkpoint
-from snnsc.energy import STATISTICS_KEY, Report, count, estimate, read_graph
+from snnsc.energy import STATISTICS_KEY, Report, count, price, read_graph
 from snnsc.export.onnx import metadata, set_metadata, to_onnx
 from snnsc.export.runtime import OnnxNetwork
 from snnsc.export.verify import Bounds, Verification, verify
-from snnsc.files import write_atomically
+from snnsc.files import write_together
 from snnsc.strip import branch_weights
 
 MIN_SAMPLES = 256
@@ -62,10 +62,9 @@ def export(
     graph = read_graph(model)
     counts = count(graph, ({exported.input_name: inputs.numpy()} for inputs, _ in samples), split=split)
     model.metadata_props.add(key=STATISTICS_KEY, value=counts.to_json())
-    write_atomically(output, _bytes(model))
-    report = estimate(output)
+    report = Report("embedded", counts, tuple(price(counts)))
     report_path = output.with_name("energy.json")
-    write_atomically(report_path, json.dumps(report.to_dict(), indent=2) + "\n")
+    write_together({output: _bytes(model), report_path: json.dumps(report.to_dict(), indent=2) + "\n"})
     return Exported(output, report_path, branch_weights(source), verification, report)
 
 

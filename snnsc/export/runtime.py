@@ -19,9 +19,11 @@ from onnx import TensorProto, helper
 from pydantic import ValidationError
 from torch import Tensor
 
+from snnsc.checkpoint import REQUIRED_FACTS
 from snnsc.errors import ModelFileError
 from snnsc.export.functions import DOMAIN
 from snnsc.export.onnx import LOGITS_BY_STEP
+from snnsc.files import is_file, what_is
 from snnsc.recipe.schema import Recipe
 from snnsc.training.metrics import Evaluation, Scores
 
@@ -32,10 +34,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         ModelFileError: missing, damaged, or without the metadata that snnsc writes.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; `snnsc export` writes it")
+    if not is_file(path):
+        raise ModelFileError(f"{path}: {what_is(path)}; `snnsc export` writes ONNX files")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, ValueError) as e:
         raise ModelFileError(f"{path}: is no ONNX model, or is damaged") from e
     if "snnsc.format" not in {p.key for p in model.metadata_props}:
@@ -51,11 +53,29 @@ def recipe_of(model: onnx.ModelProto, path: Path) -> Recipe:
     Raises:
         ModelFileError: it is not one of this snnsc.
     """
-    text = {p.key: p.value for p in model.metadata_props}.get("snnsc.recipe", "null")
     try:
-        return Recipe.model_validate_json(json.dumps(json.loads(text)))
-    except (ValidationError, ValueError) as e:
+        return Recipe.model_validate_json(json.dumps(_metadata(model, "snnsc.recipe")))
+    except (ValidationError, ValueError, RecursionError) as e:
         raise ModelFileError(f"{path}: the recipe in its metadata is not one of this snnsc") from e
+
+
+def facts_of(model: onnx.ModelProto, path: Path) -> dict[str, object]:
+    """The facts about the data in a model's metadata.
+
+    Raises:
+        ModelFileError: they are damaged.
+    """
+    try:
+        facts = _metadata(model, "snnsc.facts")
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict) or not facts.keys() >= REQUIRED_FACTS:
+        raise ModelFileError(f"{path}: the data facts in its metadata are damaged")
+    return facts
+
+
+def _metadata(model: onnx.ModelProto, key: str) -> Any:  # noqa: ANN401
+    return json.loads({p.key: p.value for p in model.metadata_props}.get(key, "null"))
 
 
 class OnnxNetwork:
@@ -70,6 +90,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, model: onnx.ModelProto, name: str) -> None:
+        self.name = name
         watched = onnx.ModelProto()
         watched.CopyFrom(model)
         self.layers = [node.name for node in model.graph.node if node.domain == DOMAIN]
@@ -96,7 +117,11 @@ class OnnxNetwork:
         if T is not None:
             feeds["T"] = np.array(T, dtype=np.int64)
         names = [LOGITS_BY_STEP, *(f"{layer}.spikes" for layer in self.layers)]
-        logits_TBK, *spikes = self.session.run(names, feeds)
+        try:
+            logits_TBK, *spikes = self.session.run(names, feeds)
+        except Exception as e:
+            what = " ".join(str(e).split())[:300]
+            raise ModelFileError(f"{self.name}: cannot run inputs of shape {inputs.shape}: {what}") from e
         return logits_TBK, dict(zip(self.layers, spikes, strict=True))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,9 +68,12 @@ def verify(
     for inputs, labels in batches:
         spikes: dict[str, Tensor] = {}
         with torch.inference_mode(), neuron_outputs(network, spikes.__setitem__):
-            expected = network(inputs).argmax(-1)
+            logits = network(inputs)
+            expected = logits.argmax(-1)
         logits_TBK, other_spikes = exported.run(inputs.numpy())
         got = torch.from_numpy(logits_TBK).mean(0).argmax(-1)
+        if not (torch.isfinite(logits).all() and np.isfinite(logits_TBK).all()):
+            raise CheckError("the network's outputs are not finite numbers: its weights are spoilt; nothing is written")
         samples += len(labels)
         agree += int((expected == got).sum())
         right_torch += int((expected == labels).sum())

@@ -217,7 +217,8 @@ def can_compile(device_type: str) -> bool:
         probe = torch.compile(lambda x: x * 2 + 1)
         probe(torch.zeros(4, device=device_type))
     except (RuntimeError, OSError, ImportError) as e:  # no C++ compiler, or no Triton
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        lines = [line.strip() for line in str(e).splitlines() if line.strip() and not line.strip().endswith("raised:")]
+        reason = lines[0] if lines else type(e).__name__
         logger.warning("no compiler for %s, neurons run eagerly (slower): %s", device_type, reason)
         return False
     return True

@@ -83,7 +83,7 @@ def shipped_recipes() -> dict[str, Path]:
     return {}
 
 
-def override(tables: Tables, overrides: Iterable[str]) -> Tables:
+def override(tables: Tables, overrides: Sequence[str]) -> Tables:
     """A copy of `tables` with each `key.path=value` set, in order; values follow TOML's own rules.
 
     Raises:
@@ -103,7 +103,25 @@ def override(tables: Tables, overrides: Iterable[str]) -> Tables:
             if not isinstance(table, dict):
                 raise RecipeError(f"--set {text}: {'.'.join(parts[: i + 1])} is a value, it has no keys below it")
         table[parts[-1]] = _toml_value(value.strip(), text)
+        kept = {other.partition("=")[0].strip() for other in overrides}
+        _switch(table, parts, {k for k in table if ".".join([*parts[:-1], k]) in kept})
     return tables
+
+
+def _switch(table: Tables, parts: Sequence[str], kept: set[str]) -> None:
+    """Where the override chose another member of a union, drop the file's keys that this member does not have.
+
+    So `--set method.mode=vanilla` is enough to leave out the branches of a recipe that sets their weight.
+    """
+    model: type[BaseModel] | None = Recipe
+    members: dict[str, type[BaseModel]] = {}
+    for part in parts[:-1]:
+        model, members = _below(model, part)
+    chosen = members.get(str(table[parts[-1]]))
+    if chosen is None or parts[-1] not in ("type", "arch", "mode"):
+        return
+    for name in [name for name in table if name not in chosen.model_fields and name not in kept]:
+        del table[name]
 
 
 def _toml_value(value: str, text: str) -> object:

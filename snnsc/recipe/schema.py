@@ -401,7 +401,7 @@ class BranchBase(Spec):
     """Keys of the methods that attach shortcut branches."""
 
     attach: Literal["block", "stage"] = "block"
-    """A branch after every residual block (convolution, in a plain network) or after every stage, but the last."""
+    """A branch after every residual block but the last (plain networks: convolution but first and last), or stage."""
     combine: Literal["logits", "losses"] = "logits"
     """Weigh and sum the branches' logits before one cross-entropy, or the cross-entropies of each."""
 
@@ -421,7 +421,7 @@ class EvolutionarySpec(BranchBase):
     weight: NonNegative = 0.25
     """lambda0, the weight of the branches at the first iteration."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the weight goes from lambda0 to 0."""
+    """How the weight falls from lambda0 to 0 over the iterations, or stays."""
 
 
 MethodSpec = Annotated[VanillaSpec | ShortcutSpec | EvolutionarySpec, Field(discriminator="mode")]
@@ -531,6 +531,10 @@ def impossible_combinations(recipe: Recipe) -> Iterator[tuple[str, str]]:
             blocks = [len(model.stages[0]) - 1, *map(len, model.stages[1:])]  # the first convolution is the stem
             if sum(blocks) < 2 or (recipe.method.attach == "stage" and not any(blocks[:-1])):
                 yield "model.stages", f"leaves no {recipe.method.attach} before the last for a branch to read"
+    if model.arch == "resnet20" and data.size % 16:
+        yield "data.size", f"{data.size} is no multiple of 16, and resnet20 halves the image four times by pooling"
+    if train.batch_size == 1 and model.T == 1:
+        yield "train.batch_size", "1 with model.T = 1 leaves the normalisation a single value a channel; raise either"
     if train.warmup_epochs >= train.epochs:
         yield "train.warmup_epochs", f"{train.warmup_epochs:g} leaves nothing of train.epochs = {train.epochs}"
     if isinstance(data, ImageFolderSpec):

@@ -7,6 +7,7 @@ Between two events `training.state()` is the whole state: a `Training` made from
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from snnsc.training.device import autocast, pick_precision
 from snnsc.training.distributed import Place, add_up, share_buffers, share_model
 from snnsc.training.evaluate import evaluate
 from snnsc.training.losses import build_loss
-from snnsc.training.metrics import Evaluation
+from snnsc.training.metrics import Evaluation, LayerActivity
 from snnsc.training.optim import build_optimizer
 from snnsc.training.schedules import branch_weight, learning_rate
 
@@ -101,6 +102,7 @@ class Training:
         self.seconds = 0.0
         self.best_accuracy = -1.0
         self.last_accuracy = float("nan")
+        self.last_layers: list[LayerActivity] = []
         self._gradient_norms: dict[str, Tensor] = {}
         self._clear_sums()
         self._first_bad_step = torch.tensor(-1, device=place.device)
@@ -136,7 +138,11 @@ class Training:
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.step = state["epoch"], state["step"]
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        if not (0 <= self.epoch <= self.recipe.train.epochs and 0 <= self.step <= len(self.train_batches)):
+            raise ValueError(f"epoch {self.epoch}, step {self.step} is not in the recipe")
+        if state["steps_per_epoch"] != len(self.train_batches) or state["precision"] not in ("fp32", "bf16"):
+            raise ValueError("steps_per_epoch or precision is not the run's")
         self.seconds, self.best_accuracy = state["seconds"], state["best_accuracy"]
         self.last_accuracy = state["last_accuracy"]
         self.precision = state["precision"]
@@ -224,7 +230,13 @@ class Training:
         if self.loaders.validation is not None:
             validation = evaluate(self.model, self.loaders.validation.batches(), classes, device)
         evaluation = evaluate(self.model, self.loaders.test.batches(), classes, device)
+        if not math.isfinite(evaluation.loss):
+            raise CheckError(
+                f"the evaluation loss is not finite after epoch {self.epoch + 1}, so the last steps diverged; "
+                "lower train.optimizer.lr, raise train.warmup_epochs or set train.clip_norm"
+            )
         self.last_accuracy = evaluation.accuracy
+        self.last_layers = evaluation.layers
         chooses = validation or evaluation
         is_best = chooses.accuracy > self.best_accuracy
         self.best_accuracy = max(self.best_accuracy, chooses.accuracy)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,12 @@ from snnsc.training.distributed import Place, any_process
 from snnsc.training.loop import EpochDone, StepDone, Training
 from snnsc.training.metrics import Evaluation
 
-LAST, BEST, METRICS, RECIPE = "last.pt", "best.pt", "metrics.jsonl", "recipe.toml"
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]
+
+LAST, BEST, METRICS, RECIPE, LOCK = "last.pt", "best.pt", "metrics.jsonl", "recipe.toml", ".lock"
 STOP_CHECK_EVERY = 16
 """Steps between the votes of a distributed run on whether to stop; a single process looks after every step."""
 
@@ -49,14 +55,17 @@ def new_folder(out: Path | None, name: str) -> Path:
     try:
         if out is not None:
             if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise RecipeError(f"--out {out}: exists already; nothing is overwritten, choose another or remove it")
+                raise RecipeError(
+                    f"--out {out}: exists already; nothing is overwritten, choose another, remove it, or --resume it"
+                )
             out.mkdir(parents=True, exist_ok=True)
             return out
+        Path("runs").mkdir(exist_ok=True)
         number = 1
         while True:
             folder = Path("runs") / f"{name}-{number}"
             try:
-                folder.mkdir(parents=True)
+                folder.mkdir()
             except FileExistsError:
                 number += 1
             else:
@@ -81,12 +90,13 @@ def read_last(folder: Path) -> Checkpoint:
     return last
 
 
-def resume_state(last: Checkpoint, loaders: Loaders, place: Place) -> dict[str, Any]:
-    """The state to give to `Training`.
+def resume(last: Checkpoint, loaders: Loaders, place: Place) -> Training:
+    """The training that goes on from a checkpoint.
 
     Raises:
         DataError: the data are not those that the run was trained on.
         RecipeError: the run had another number of processes.
+        ModelFileError: the training state is damaged.
     """
     assert last.training is not None
     assert loaders.train is not None
@@ -97,11 +107,15 @@ def resume_state(last: Checkpoint, loaders: Loaders, place: Place) -> dict[str, 
             raise DataError(
                 f"the data set has changed since the run began: {key} was {last.facts.get(key)}, is {now[key]}"
             )
-    if state["world_size"] != place.world_size:
+    if state.get("world_size") != place.world_size:
         raise RecipeError(
-            f"the run had {state['world_size']} processes, this is one of {place.world_size}; use as many"
+            f"the run had {state.get('world_size')} processes, this is one of {place.world_size}; use as many"
         )
-    return state
+    try:
+        return Training(last.recipe, loaders, place, state)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as e:
+        what = " ".join(str(e).split())[:200]
+        raise ModelFileError(f"{last.path}: its training state is damaged, it cannot be gone on from: {what}") from e
 
 
 def record(
@@ -118,6 +132,30 @@ def record(
         CheckError: the loss is not finite; the last checkpoint is kept.
     """
     leads = training.place.leads
+    with _alone(folder) if leads else nullcontext():
+        yield from _record(training, folder, stop_asked, leads)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse to write into a folder that another process is training in; a lock goes with the process that holds it."""
+    try:
+        with (folder / LOCK).open("w") as lock:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as e:
+                    raise RecipeError(
+                        f"{folder}: another process is training in this folder; wait for it or stop it"
+                    ) from e
+            yield
+    except OSError as e:
+        raise SnnscError(f"{folder}: cannot be written: {e.strerror or e}") from e
+
+
+def _record(
+    training: Training, folder: Path, stop_asked: Callable[[], bool], leads: bool
+) -> Iterator[StepDone | EpochDone | Interrupted]:
     if leads:
         write_atomically(folder / RECIPE, to_toml(training.recipe))
         _forget_epochs_from(folder / METRICS, training.epoch)
@@ -202,7 +240,7 @@ def _forget_epochs_from(metrics: Path, epoch: int) -> None:
     if not metrics.exists():
         return
     kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["epoch"] <= epoch:
                 kept.append(line + "\n")

@@ -423,3 +423,15 @@ def test_a_recipe_is_read_without_torch_or_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "shortcut"])
+def test_set_of_a_tag_drops_what_the_other_member_does_not_have(mode):
+    recipe = load_recipe("digits", [f"method.mode={mode}"])  # the file sets method.weight, which only evolutionary has
+    assert recipe.method.mode == mode
+
+
+def test_set_of_a_tag_keeps_what_was_set_with_it():
+    with pytest.raises(RecipeError, match=r"method\.weight: unknown key"):
+        load_recipe("digits", ["method.mode=vanilla", "method.weight=0.1"])
+    assert load_recipe("digits", ["data.type=cifar10", "model.arch=resnet18"]).model.T == 4
