@@ -32,7 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (train, eval_, strip, export, energy, recipes):
-    app.command(module.NAME)(module.command)
+    short = str(module.__doc__).partition(": ")[2].partition("\n")[0]
+    app.command(module.NAME, short_help=short)(module.command)
 
 
 def _version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""`snnsc energy`: ONNX model -> operation counts and energy estimates. Imports no torch."""
+"""`snnsc energy`: ONNX model -> exact operation counts, energy estimates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`snnsc eval`: checkpoint or ONNX model -> accuracy and activity on the evaluation set."""
+"""`snnsc eval`: checkpoint or ONNX model -> accuracy, firing rates, confusion."""
 
 from __future__ import annotations
 

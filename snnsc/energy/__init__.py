@@ -2,6 +2,7 @@
 
     read_graph (graph, constants) -> probe (counting) -> plan (layout, kinds, geometry, layers)
         -> count (instrument, counting) -> Counts -> price (pricing, targets/*.toml) -> Report
+    load_inputs (inputs, archive, paths); statistics in a model (embedded)
 
 An exporter embeds what it measured, and `estimate(model)` then answers without samples:
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
 from snnsc.energy.counts import Counts, LayerCount, Stat, merge_layers
-from snnsc.energy.graph import Graph
+from snnsc.energy.graph import LARGEST_INPUT, Graph
 from snnsc.energy.inputs import batch_size, check_batch, pad_batch, take_samples
 from snnsc.energy.instrument import Instrumented, instrument
 from snnsc.energy.layers import Layer
@@ -57,7 +58,7 @@ def count(graph: Graph, batches: Iterable[dict[str, np.ndarray]], *, split: str 
         raise DataError(msg)
     first = next(iter(counters.values()))
     violations = tuple(v for counter in counters.values() for v in counter.violations())
-    return Counts(samples, rows, split, tuple(group_missing(first.plan.missing)), violations)
+    return Counts(samples, rows, split, tuple(group_missing(first.plan.missing)), violations, graph.digest)
 
 
 def dense(graph: Graph, *, batch: int = _PROBE_SAMPLES) -> Counts:
@@ -66,10 +67,19 @@ def dense(graph: Graph, *, batch: int = _PROBE_SAMPLES) -> Counts:
     Raises:
         ModelFileError: The graph leaves a size open that only samples can tell, or does not run.
     """
-    feeds = {i.name: np.zeros(_zero_shape(graph, i.name, batch), i.dtype) for i in graph.inputs}
-    plan = probe(graph, feeds, blame=ModelFileError)
+    plan = plan_without_samples(graph, batch=batch)
     rows = tuple(_row(layer, {}, 1) for layer in plan.layers)
-    return Counts(0, rows, "", tuple(group_missing(plan.missing)), ())
+    return Counts(0, rows, "", tuple(group_missing(plan.missing)), (), graph.digest)
+
+
+def plan_without_samples(graph: Graph, *, batch: int = _PROBE_SAMPLES) -> Plan:
+    """The plan of a graph at the sizes and the number of steps that it declares.
+
+    Raises:
+        ModelFileError: As `dense`.
+    """
+    feeds = {i.name: np.zeros(_zero_shape(graph, i.name, batch), i.dtype) for i in graph.inputs}
+    return probe(graph, feeds, blame=ModelFileError)
 
 
 def probe(graph: Graph, feeds: dict[str, np.ndarray], *, blame: type[SnnscError] = DataError) -> Plan:
@@ -116,12 +126,16 @@ def _zero_shape(graph: Graph, name: str, batch: int) -> tuple[int, ...]:
     dims = list(graph_input.dims)
     if dims[graph_input.batch_axis] is None:
         dims[graph_input.batch_axis] = batch
-    if graph_input.batch_axis == 1 and dims[0] is None and graph.metadata.get("snnsc.T", "").isdigit():
-        dims[0] = int(graph.metadata["snnsc.T"])
+    if graph_input.batch_axis == 1 and dims[0] is None:
+        dims[0] = graph.steps
     if any(d is None for d in dims):
         msg = f"{graph.source}: input {name!r} {graph_input.describe()} leaves sizes open; give --inputs with samples"
         raise ModelFileError(msg)
-    return tuple(d for d in dims if d is not None)
+    shape = tuple(d for d in dims if d is not None)
+    if prod(shape) > LARGEST_INPUT:
+        msg = f"{graph.source}: input {name!r} of shape {list(shape)} is larger than {LARGEST_INPUT} elements"
+        raise ModelFileError(msg)
+    return shape
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from snnsc.errors import ModelFileError
 
 FORMAT = "1"
 Number = int | float
+_EXACT = 2**53  # of samples and weights
+_LARGEST = 2**106  # of a sum of 2^53 exact counts
 MEASURED = ("events", "acs", "event_magnitude", "input_nonzeros", "pool_events", "spikes")
 
 
@@ -76,6 +79,7 @@ class Counts:
         split: Name of the data split the samples came from; empty if not told.
         not_counted: Compute-bearing operators without a row: op, reason, count, nodes.
         violations: Values that are not of the kind that the graph promises: value, kind, samples, elements.
+        graph: Digest of the graph that was counted, see `graph.Graph`.
     """
 
     samples: int
@@ -83,6 +87,7 @@ class Counts:
     split: str = ""
     not_counted: tuple[dict[str, object], ...] = ()
     violations: tuple[dict[str, object], ...] = ()
+    graph: str = ""
 
     @property
     def spiking(self) -> bool:
@@ -95,33 +100,40 @@ class Counts:
         for layer in self.layers:
             stats = {key: [s.total, s.low, s.high] for key, s in layer.stats.items()}
             layers.append({**asdict(layer), "stats": stats})
-        body = {"format": FORMAT, "samples": self.samples, "split": self.split, "layers": layers}
+        body: dict[str, object] = {"format": FORMAT, "samples": self.samples, "split": self.split, "graph": self.graph}
+        body |= {"layers": layers}
         return json.dumps({**body, "not_counted": self.not_counted, "violations": self.violations})
 
     @classmethod
     def from_json(cls, text: str, source: str = "statistics") -> Counts:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote; whether it fits a graph is for `embedded` to tell.
 
         Raises:
             ModelFileError: The text is damaged or of another format.
         """
         try:
-            body = json.loads(text)
+            body = _table(json.loads(text), "the text")
             if body["format"] != FORMAT:
-                msg = (
-                    f"{source}: statistics have format {body['format']!r}, this version reads {FORMAT!r}; give --inputs"
-                )
+                found = repr(body["format"])[:40]
+                msg = f"{source}: statistics have format {found}, this version reads {FORMAT!r}; give --inputs"
                 raise ModelFileError(msg)
-            layers = tuple(_layer(row) for row in body["layers"])
-            samples, split = int(body["samples"]), str(body["split"])
-            not_counted, violations = tuple(map(dict, body["not_counted"])), tuple(map(dict, body["violations"]))
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"{source}: embedded statistics are damaged ({error!r}); export the model again or give --inputs"
-            raise ModelFileError(msg) from error
-        if samples < 1:
-            msg = f"{source}: embedded statistics were measured on no samples; export the model again or give --inputs"
-            raise ModelFileError(msg)
-        return cls(samples, layers, split, not_counted, violations)
+            samples = _integer(body["samples"], "samples")
+            if samples < 1:
+                _refuse("samples", samples)
+            return cls(
+                samples,
+                tuple(_layer(row) for row in _rows(body["layers"], "layers")),
+                _text(body["split"], "split"),
+                tuple(_missing(row) for row in _rows(body["not_counted"], "not_counted")),
+                tuple(_violation(row) for row in _rows(body["violations"], "violations")),
+                _text(body["graph"], "graph"),
+            )
+        except KeyError as error:
+            problem = f"key {error} is missing"
+        except (ValueError, RecursionError) as error:
+            problem = " ".join(str(error).split())[:200]
+        msg = f"{source}: embedded statistics are damaged ({problem}); export the model again or give --inputs"
+        raise ModelFileError(msg)
 
 
 def merge_layers(parts: Iterable[tuple[LayerCount, ...]]) -> tuple[LayerCount, ...]:
@@ -133,26 +145,78 @@ def merge_layers(parts: Iterable[tuple[LayerCount, ...]]) -> tuple[LayerCount, .
 
 
 def _layer(row: dict[str, object]) -> LayerCount:
-    stats = row["stats"]
-    if not isinstance(stats, dict):
-        msg = "stats"
-        raise TypeError(msg)
+    name = _text(row["name"], "name")
+    where = f"layer {name[:60]!r}"
     unit = row["unit"]
     return LayerCount(
-        name=str(row["name"]),
-        op=str(row["op"]),
-        input_kind=str(row["input_kind"]),
-        unit=None if unit is None else float(str(unit)),
-        weights=int(str(row["weights"])),
-        stats={str(k): Stat(*map(_checked, v)) for k, v in stats.items()},
+        name=name,
+        op=_text(row["op"], f"op of {where}"),
+        input_kind=_text(row["input_kind"], f"input_kind of {where}"),
+        unit=None if unit is None else float(_count(unit, f"unit of {where}")),
+        weights=_integer(row["weights"], f"weights of {where}"),
+        stats={key: _stat(value, f"{key[:40]} of {where}") for key, value in _table(row["stats"], where).items()},
     )
 
 
-def _checked(value: object) -> Number:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        msg = f"{value!r} is not a count"
-        raise ValueError(msg)
+def _stat(value: object, where: str) -> Stat:
+    if not isinstance(value, list) or len(value) != 3:
+        _refuse(where, value)
+    return Stat(*(_count(number, where) for number in value))
+
+
+def _missing(row: dict[str, object]) -> dict[str, object]:
+    nodes = row["nodes"]
+    if not isinstance(nodes, list):
+        _refuse("nodes of not_counted", nodes)
+    texts = [_text(node, "nodes of not_counted") for node in nodes]
+    op, reason = _text(row["op"], "op of not_counted"), _text(row["reason"], "reason of not_counted")
+    if _integer(row["count"], "count of not_counted") != len(texts):
+        _refuse("count of not_counted", row["count"])
+    return {"op": op, "reason": reason, "count": len(texts), "nodes": texts}
+
+
+def _violation(row: dict[str, object]) -> dict[str, object]:
+    texts = {key: _text(row[key], f"{key} of violations") for key in ("value", "kind")}
+    return {**texts, **{key: _integer(row[key], f"{key} of violations") for key in ("elements", "samples")}}
+
+
+def _rows(value: object, where: str) -> list[dict[str, object]]:
+    if not isinstance(value, list):
+        _refuse(where, value)
+    return [_table(row, where) for row in value]
+
+
+def _table(value: object, where: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        _refuse(where, value)
     return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        _refuse(where, value)
+    return value
+
+
+def _integer(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _EXACT:
+        _refuse(where, value)
+    return value
+
+
+def _count(value: object, where: str) -> Number:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:  # NaN neither
+        _refuse(where, value)
+    return value
+
+
+def _refuse(where: str, value: object) -> NoReturn:
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):
+        shown = type(value).__name__
+    msg = f"{where}: {shown[:40]}{'...' if len(shown) > 40 else ''}"
+    raise ValueError(msg)
 
 
 def _number(value: np.floating) -> Number:

@@ -7,9 +7,11 @@ Graph.shapes      values computed from shapes only (Shape, Gather, Concat, ...):
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,25 @@ import onnx
 from onnx import inliner, numpy_helper
 
 from snnsc.energy.constants import evaluate, find_constants, find_shapes, live_nodes
+from snnsc.energy.paths import file_size, reason
 from snnsc.energy.runtime import PROTOBUF_ERRORS
 from snnsc.errors import ModelFileError
 
 NEURON_DOMAIN = "snnsc"
 STATISTICS_KEY = "snnsc.statistics"
 OLDEST_OPSET = 7
-_UNREADABLE = (*PROTOBUF_ERRORS, onnx.checker.ValidationError, OSError, ValueError, RuntimeError, TypeError)
+LARGEST_INPUT = 2**29  # elements of one run
+LARGEST_OPTION = 65536  # time steps
+_LARGEST_FILE = 2**31  # bytes; protobuf reads no more
+_UNREADABLE = (
+    *PROTOBUF_ERRORS,
+    onnx.checker.ValidationError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ class Node:
     def text(self, key: str, default: str) -> str:
         """A string attribute."""
         value = self.attrs.get(key, default)
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 @dataclass(frozen=True)
@@ -110,22 +124,26 @@ class Graph:
         source: File name for messages.
         metadata: `metadata_props` as a dict.
         inputs: What a batch must bring.
-        options: Names of scalar integer initializers that a batch may override, such as T.
+        options: Scalar integer initializers that a batch may override, such as T -> their shape.
         nodes: Live nodes in execution order.
         constants: Names of values that depend on initializers alone.
         shapes: Names of values that depend on shapes alone.
         opset: Version of the standard operator set.
+        steps: Time steps that our metadata tell; None in a graph of others.
+        digest: SHA-256 of everything that computes: nodes, weights, functions, inputs and outputs; not the metadata.
     """
 
     model: onnx.ModelProto
     source: str
     metadata: dict[str, str]
     inputs: tuple[GraphInput, ...]
-    options: tuple[str, ...]
+    options: dict[str, tuple[int, ...]]
     nodes: tuple[Node, ...]
     constants: frozenset[str]
     shapes: frozenset[str]
     opset: int
+    steps: int | None
+    digest: str
 
     @property
     def spiking(self) -> bool:
@@ -175,6 +193,7 @@ def read_graph(model: Path | onnx.ModelProto) -> Graph:
         raise ModelFileError(msg)
     try:
         onnx.checker.check_model(proto)
+        digest = _digest(proto)
         proto = _inline_foreign_functions(proto)
     except _UNREADABLE as error:
         msg = f"{source}: not a valid ONNX model: {first_line(error)}"
@@ -186,7 +205,7 @@ def read_graph(model: Path | onnx.ModelProto) -> Graph:
         )
         raise ModelFileError(msg)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    return _build(proto, source, metadata, opset)
+    return _build(proto, source, metadata, opset, digest)
 
 
 def first_line(error: BaseException) -> str:
@@ -196,11 +215,16 @@ def first_line(error: BaseException) -> str:
 
 
 def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        msg = f"{path}: no such file; give an .onnx file"
+    size = file_size(path, ModelFileError, "give an .onnx file")
+    if size >= _LARGEST_FILE:
+        msg = f"{path}: {size} bytes are more than an ONNX file can have (2 GiB); give an .onnx file"
         raise ModelFileError(msg)
-    with path.open("rb") as file:
-        head = file.read(4)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        msg = f"{path}: cannot be opened: {reason(error)}; give an .onnx file"
+        raise ModelFileError(msg) from error
     if not head:
         msg = f"{path}: the file is empty; export it again"
         raise ModelFileError(msg)
@@ -208,7 +232,7 @@ def _load(path: Path) -> onnx.ModelProto:
         msg = f"{path}: a zip archive (a checkpoint?), not an ONNX model; run `snnsc export` on a checkpoint first"
         raise ModelFileError(msg)
     try:
-        return onnx.load(path)
+        return onnx.load(path, format="protobuf")  # else the suffix would tell
     except _UNREADABLE as error:
         msg = f"{path}: not an ONNX model, or cut short: {first_line(error)}"
         raise ModelFileError(msg) from error
@@ -219,18 +243,39 @@ def _inline_foreign_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     return inliner.inline_selected_functions(proto, others) if others else proto
 
 
-def _build(proto: onnx.ModelProto, source: str, metadata: dict[str, str], opset: int) -> Graph:
+def _digest(proto: onnx.ModelProto) -> str:
+    """What statistics are bound to; before inlining, and the same for a model in memory and for its file."""
+    digest = hashlib.sha256()
+
+    def add(part: bytes) -> None:
+        digest.update(len(part).to_bytes(8, "little") + part)
+
+    graph = proto.graph
+    for messages in (proto.opset_import, proto.functions, graph.node, graph.input, graph.output):
+        add(str(len(messages)).encode())
+        for message in messages:
+            add(message.SerializeToString(deterministic=True))
+    for tensor in graph.initializer:
+        add(f"{tensor.name} {tensor.data_type} {list(tensor.dims)}".encode())
+        add(tensor.raw_data or tensor.SerializeToString(deterministic=True))
+    for sparse in graph.sparse_initializer:
+        add(sparse.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def _build(proto: onnx.ModelProto, source: str, metadata: dict[str, str], opset: int, digest: str) -> Graph:
     constants = find_constants(proto.graph)
     live = live_nodes(proto.graph)
     initializers = {t.name: t for t in proto.graph.initializer}
-    options = tuple(
-        value.name
+    options = {
+        value.name: tuple(t.dims)
         for value in proto.graph.input
         if (t := initializers.get(value.name)) is not None
         and t.data_type == onnx.TensorProto.INT64
-        and int(np.prod(t.dims)) == 1
+        and prod(t.dims) == 1
         and proto.ir_version >= 4  # before, every initializer had to be listed as an input
-    )
+    }
+    steps = _steps(metadata, initializers if "T" in options else {}, source)
     axis, kind = _input_facts(metadata, source)
     return Graph(
         model=proto,
@@ -242,6 +287,8 @@ def _build(proto: onnx.ModelProto, source: str, metadata: dict[str, str], opset:
         constants=constants,
         shapes=find_shapes(proto.graph, constants),
         opset=opset,
+        steps=steps,
+        digest=digest,
     )
 
 
@@ -259,6 +306,28 @@ def _named(live: list[onnx.NodeProto]) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
+def _steps(metadata: dict[str, str], initializers: dict[str, onnx.TensorProto], source: str) -> int | None:
+    """The number of time steps that our metadata tell, which is also the default of the option T, if there is one."""
+    if "T" in initializers and "snnsc.T" in metadata:
+        default = int(numpy_helper.to_array(initializers["T"]).reshape(-1)[0])
+        if str(default) != metadata["snnsc.T"]:
+            msg = (
+                f"{source}: T is {default} in the graph and {metadata['snnsc.T'][:40]!r} in metadata snnsc.T; the model"
+                " was changed: export it again"
+            )
+            raise ModelFileError(msg)
+    if "snnsc.T" not in metadata:
+        return None
+    text = metadata["snnsc.T"]
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= LARGEST_OPTION):
+        msg = (
+            f"{source}: metadata snnsc.T is {text[:40]!r}, expected an integer from 1 to {LARGEST_OPTION}; export the"
+            " model again"
+        )
+        raise ModelFileError(msg)
+    return int(text)
+
+
 def _input_facts(metadata: dict[str, str], source: str) -> tuple[int, str]:
     """The batch axis, and the kind of values, that our metadata tell of the input."""
     if "snnsc.input" not in metadata:
@@ -268,8 +337,9 @@ def _input_facts(metadata: dict[str, str], source: str) -> tuple[int, str]:
         axis, kind = str(facts["layout"]).index("B"), facts.get("kind", "real")
         if kind not in ("real", "binary", "integer"):
             raise ValueError(kind)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{source}: metadata snnsc.input is damaged: {metadata['snnsc.input']!r}; export the model again"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        text = metadata["snnsc.input"]
+        msg = f"{source}: metadata snnsc.input is damaged: {text[:60]!r}; export the model again"
         raise ModelFileError(msg) from error
     return axis, kind
 
@@ -283,7 +353,14 @@ def _read_input(value: onnx.ValueInfoProto, batch_axis: int, kind: str, source: 
     if batch_axis >= len(dims):
         msg = f"{source}: input {value.name!r} has {len(dims)} axes; metadata puts samples on axis {batch_axis}"
         raise ModelFileError(msg)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if prod(d for d in dims if d) > LARGEST_INPUT:
+        msg = f"{source}: input {value.name!r} of {len(dims)} axes has more than {LARGEST_INPUT} elements"
+        raise ModelFileError(msg)
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except (KeyError, ValueError, TypeError) as error:
+        msg = f"{source}: input {value.name!r} has the unknown element type {tensor.elem_type}"
+        raise ModelFileError(msg) from error
     if dtype.kind not in "fiub":
         msg = f"{source}: input {value.name!r} has element type {dtype}; only numbers can be fed"
         raise ModelFileError(msg)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from snnsc.energy.graph import Graph, GraphInput
+from snnsc.energy.archive import read_arrays
+from snnsc.energy.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput
 from snnsc.errors import DataError
 
 _ELEMENTS_A_BATCH = 2**21
@@ -21,18 +22,20 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
     The file is checked before the first batch: .npz with one array for each graph input by its name, or with a
     single array where the graph has one input; or one .npy. Axes as the graph declares them, any number of samples.
     Values are taken as they are: nothing is normalised. Integers and halves are converted to the declared float
-    type. The file's arrays are held in memory (.npy: mapped); the counting holds one batch.
+    type. The arrays of an .npz are held in memory (up to 4 GiB; .npy: mapped); the counting holds one batch. An .npz
+    may also bring the graph's options, such as T.
 
     Raises:
         DataError: The file is missing or damaged, or an array is missing, has another shape or element type, holds
             NaN or infinity, or no sample.
     """
     path = Path(path)
-    arrays = _match(path, _read(path), graph)
+    arrays = _match(path, read_arrays(path, {*(i.name for i in graph.inputs), *graph.options}), graph)
     for graph_input in graph.inputs:
         _check_array(f"{path}: array {graph_input.name!r}", arrays[graph_input.name], graph_input)
     _check_equal(f"{path}", arrays, graph)
-    return _batches(arrays, graph, path)
+    options = _options(f"{path}: array", arrays, graph)
+    return _batches(arrays | options, graph, path)
 
 
 def check_batch(graph: Graph, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -49,12 +52,12 @@ def check_batch(graph: Graph, batch: dict[str, np.ndarray]) -> dict[str, np.ndar
         raise DataError(msg)
     feeds = {}
     for graph_input in graph.inputs:
-        array = np.asarray(batch[graph_input.name])
+        array = _as_array(f"{graph.source}: input {graph_input.name!r}", batch[graph_input.name])
         where = f"{graph.source}: input {graph_input.name!r}"
         _check_array(where, array, graph_input)
         feeds[graph_input.name] = _convert(where, array, graph_input)
     _check_equal(graph.source, feeds, graph)
-    return feeds | {name: np.asarray(batch[name], np.int64) for name in graph.options if name in batch}
+    return feeds | _options(f"{graph.source}: input", batch, graph)
 
 
 def batch_size(graph: Graph, feeds: dict[str, np.ndarray]) -> int:
@@ -77,37 +80,19 @@ def pad_batch(graph: Graph, feeds: dict[str, np.ndarray], size: int) -> dict[str
     return feeds | {i.name: np.take(feeds[i.name], repeat[i.name], axis=i.batch_axis) for i in graph.inputs}
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        msg = f"{path}: no such file; give an .npz or .npy with samples"
-        raise DataError(msg)
-    try:
-        if path.suffix == ".npy":
-            return {"": np.lib.format.open_memmap(path, mode="r")}
-        # An open file, not the path: numpy leaves a file open that turns out to be no archive.
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"": loaded}
-            with loaded:
-                return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        msg = f"{path}: cannot be read as .npz or .npy with plain arrays: {' '.join(str(error).split())}"
-        raise DataError(msg) from error
-
-
-def _match(path: Path, arrays: dict[str, np.ndarray], graph: Graph) -> dict[str, np.ndarray]:
+def _match(path: Path, found: dict[str, np.ndarray | None], graph: Graph) -> dict[str, np.ndarray]:
     if not graph.inputs:
         msg = f"{graph.source}: the graph takes no input, {path} cannot be used"
         raise DataError(msg)
     names = [i.name for i in graph.inputs]
-    if len(names) == 1 and len(arrays) == 1:
+    arrays = {name: array for name, array in found.items() if array is not None}
+    if len(names) == 1 and len(found) == 1 and len(arrays) == 1:
         return {names[0]: next(iter(arrays.values()))}
     missing = [i for i in graph.inputs if i.name not in arrays]
     if missing:
         wanted = ", ".join(f"{i.name!r} {i.describe()}" for i in missing)
-        found = ", ".join(repr(name) for name in sorted(arrays)) or "none"
-        msg = f"{path}: array {wanted} is missing; the file has {found}"
+        have = ", ".join(repr(name[:40]) for name in sorted(found)[:8]) + (", ..." if len(found) > 8 else "")
+        msg = f"{path}: array {wanted} is missing; the file has {have or 'none'}"
         raise DataError(msg)
     return {name: arrays[name] for name in [*names, *(o for o in graph.options if o in arrays)]}
 
@@ -125,10 +110,40 @@ def _check_array(where: str, array: np.ndarray, graph_input: GraphInput) -> None
     if array.size == 0:
         msg = f"{where} has shape {list(array.shape)}: no samples, or samples without elements; expected {expected}"
         raise DataError(msg)
+    each = prod(n for i, n in enumerate(array.shape) if i != axis)
+    if each > LARGEST_INPUT:
+        msg = f"{where} has shape {list(array.shape)}: more than {LARGEST_INPUT} elements a sample are not supported"
+        raise DataError(msg)
     kinds = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}[graph_input.dtype.kind]
     if array.dtype.kind not in kinds:
         msg = f"{where} has element type {array.dtype}, expected {expected}"
         raise DataError(msg)
+
+
+def _options(where: str, arrays: dict[str, np.ndarray], graph: Graph) -> dict[str, np.ndarray]:
+    """The options that are given, such as T, in the shape that the graph has them in."""
+    options = {}
+    for name, shape in graph.options.items():
+        if name not in arrays:
+            continue
+        array = _as_array(f"{where} {name!r}", arrays[name])
+        if array.dtype.kind not in "iu" or array.size != 1 or not 1 <= int(array.reshape(-1)[0]) <= LARGEST_OPTION:
+            value = " ".join(str(array).split())[:40] if array.size <= 9 else "an array"
+            msg = (
+                f"{where} {name!r} is {value} ({array.dtype} {list(array.shape)}); expected one integer from 1 to"
+                f" {LARGEST_OPTION}, or leave it out for the default of the graph"
+            )
+            raise DataError(msg)
+        options[name] = array.astype(np.int64).reshape(shape)
+    return options
+
+
+def _as_array(where: str, value: object) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        msg = f"{where} is not an array of numbers"
+        raise DataError(msg) from error
 
 
 def _check_equal(where: str, arrays: dict[str, np.ndarray], graph: Graph) -> None:

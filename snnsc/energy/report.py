@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from snnsc.energy.counting import count, dense
 from snnsc.energy.counts import Counts, LayerCount, Stat
-from snnsc.energy.graph import STATISTICS_KEY, Graph, read_graph
+from snnsc.energy.embedded import read_embedded
+from snnsc.energy.graph import STATISTICS_KEY, read_graph
 from snnsc.energy.inputs import load_inputs
-from snnsc.energy.ops import LINEAR
 from snnsc.energy.pricing import Price, price
-from snnsc.errors import ModelFileError
 
 Value = float | str | None
 _MEASURED = ("macs", "acs", "events", "event_magnitude", "pool_events", "spikes")
@@ -103,33 +100,10 @@ def estimate(model: Path, inputs: Path | None = None, *, models: Sequence[str] |
     if inputs is not None:
         counts, source = count(graph, load_inputs(inputs, graph)), str(inputs)
     elif STATISTICS_KEY in graph.metadata:
-        counts, source = _embedded(graph), "embedded"
+        counts, source = read_embedded(graph), "embedded"
     else:
         counts, source = dense(graph), "none"
     return Report(source, counts, tuple(price(counts, models)))
-
-
-def _embedded(graph: Graph) -> Counts:
-    """The statistics that the model carries, if they are of this graph."""
-    counts = Counts.from_json(graph.metadata[STATISTICS_KEY], graph.source)
-    expected = {(n.name, n.op) for n in graph.nodes if graph.data_inputs(n) and (n.is_neuron or n.op in LINEAR)}
-    counted = {(row.name, row.op) for row in counts.layers if row.op in LINEAR or "neuron_updates" in row.stats}
-    for group in counts.not_counted:
-        nodes = group["nodes"]
-        expected -= {(name, str(group["op"])) for name in nodes} if isinstance(nodes, list) else set()
-    odd = sorted(name for name, _ in expected ^ counted) or _reweighted(graph, counts)
-    if odd:
-        msg = f"{graph.source}: embedded statistics are of another graph (layer {odd[0]!r}); give --inputs"
-        raise ModelFileError(msg)
-    return counts
-
-
-def _reweighted(graph: Graph, counts: Counts) -> list[str]:
-    """Layers that have another number of nonzero weights than when they were counted."""
-    weights = {n.name: n.inputs[1] for n in graph.nodes if n.op in LINEAR and graph.data_inputs(n)}
-    rows = {row.name: row.weights for row in counts.layers if row.name in weights}
-    values = {name: graph.constant(weights[name]) for name in rows}
-    return [name for name, value in values.items() if value is None or np.count_nonzero(value) != rows[name]]
 
 
 def _row(layer: LayerCount, counts: Counts) -> dict[str, Value]:
