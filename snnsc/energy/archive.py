@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import struct
 import tokenize
@@ -21,6 +22,7 @@ from snnsc.errors import DataError
 
 _REMEDY = "give an .npz or .npy with samples"
 _LARGEST_ARCHIVE = 2**32  # bytes of arrays held in memory
+_LONGEST_HEADER = 2**16
 _DAMAGE = (
     *(OSError, ValueError, EOFError, ArithmeticError, LookupError, SyntaxError, TypeError, AttributeError),
     *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
@@ -81,19 +83,20 @@ def _check_header(file: IO[bytes], size: int) -> int:
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    version = np.lib.format.read_magic(file)
+    start = io.BytesIO(file.read(_LONGEST_HEADER))
+    version = np.lib.format.read_magic(start)
     if version not in readers:
         msg = f"version {version} of the .npy format is not for plain number arrays"
         raise ValueError(msg)
-    shape, _, dtype = readers[version](file)
+    shape, _, dtype = readers[version](start)
     if any(not 0 <= n < 2**63 for n in shape):
         msg = f"its header has shape {str(list(shape))[:100]}"
         raise ValueError(msg)
-    if dtype.hasobject:
-        msg = "it holds Python objects, not numbers"
+    if dtype.hasobject or not dtype.itemsize:
+        msg = "it holds Python objects or nothing, not numbers"
         raise ValueError(msg)
     needed = prod(int(n) for n in shape) * dtype.itemsize
-    if needed > size - file.tell():
+    if needed > size - start.tell():
         msg = f"its header has shape {str(list(shape))[:100]} of {dtype}, more than the file holds; it was cut short"
         raise ValueError(msg)
     return needed

@@ -309,7 +309,11 @@ def _named(live: list[onnx.NodeProto]) -> tuple[Node, ...]:
 def _steps(metadata: dict[str, str], initializers: dict[str, onnx.TensorProto], source: str) -> int | None:
     """The number of time steps that our metadata tell, which is also the default of the option T, if there is one."""
     if "T" in initializers and "snnsc.T" in metadata:
-        default = int(numpy_helper.to_array(initializers["T"]).reshape(-1)[0])
+        try:
+            default = int(numpy_helper.to_array(initializers["T"]).reshape(-1)[0])
+        except _UNREADABLE as error:
+            msg = f"{source}: the default of T is damaged: {first_line(error)}; export the model again"
+            raise ModelFileError(msg) from error
         if str(default) != metadata["snnsc.T"]:
             msg = (
                 f"{source}: T is {default} in the graph and {metadata['snnsc.T'][:40]!r} in metadata snnsc.T; the model"
