@@ -1,6 +1,6 @@
 """The first training losses on real digits, frozen: a change of numerics must be meant, and said in the CHANGELOG.
 
-To record anew: python tests/golden/test_losses.py
+To record anew: python tests/golden/test_golden_losses.py
 """
 
 import json
