@@ -9,7 +9,10 @@ from snnsc.errors import ModelFileError, SnnscError
 from snnsc.model import build_model
 from snnsc.recipe.load import load_recipe
 
-FACTS: dict[str, object] = {"classes": list("0123456789"), "train_samples": 1438}
+FACTS: dict[str, object] = {
+    "classes": list("0123456789"), "mean": None, "std": None, "whole_counts": False,
+    "files_sha256": None, "train_samples": 1438,
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -10,6 +10,10 @@ from snnsc.model import build_model
 from snnsc.recipe.load import load_recipe
 from snnsc.strip import branch_weights, strip
 
+FACTS: dict[str, object] = {
+    "classes": list("0123456789"), "mean": None, "std": None, "whole_counts": False,
+    "files_sha256": None, "train_samples": 1438,
+}  # fmt: skip
 ARCHS = ["tiny", "resnet20-thin", "resnet19", "vggsnn"]
 
 
@@ -18,7 +22,7 @@ def made(arch="tiny", *overrides):
     recipe = load_recipe("digits", [data, f"model={{arch='{arch}',T=2}}", "train.compile=off", *overrides])
     network = build_model(recipe)
     network(torch.randn(4, 3, 16, 16))  # moves the running statistics away from where they start
-    return Checkpoint("train", recipe, {}, network.state_dict())
+    return Checkpoint("train", recipe, FACTS, network.state_dict())
 
 
 def batch(size):
