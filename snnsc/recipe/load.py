@@ -90,6 +90,7 @@ def override(tables: Tables, overrides: Sequence[str]) -> Tables:
         RecipeError: an override has no `=`, no key, a value that is no TOML, or goes through a key that is no table.
     """
     tables = copy.deepcopy(tables)
+    overridden = {text.partition("=")[0].strip() for text in overrides}
     for text in overrides:
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise RecipeError(f"--set {text!r}: is not UTF-8 text")
@@ -103,13 +104,12 @@ def override(tables: Tables, overrides: Sequence[str]) -> Tables:
             if not isinstance(table, dict):
                 raise RecipeError(f"--set {text}: {'.'.join(parts[: i + 1])} is a value, it has no keys below it")
         table[parts[-1]] = _toml_value(value.strip(), text)
-        kept = {other.partition("=")[0].strip() for other in overrides}
-        _switch(table, parts, {k for k in table if ".".join([*parts[:-1], k]) in kept})
+        _switch(table, parts, {name for name in table if ".".join([*parts[:-1], name]) in overridden})
     return tables
 
 
 def _switch(table: Tables, parts: Sequence[str], kept: set[str]) -> None:
-    """Where the override chose another member of a union, drop the file's keys that this member does not have.
+    """Where the override chose a member of a union, drop the file's keys that only its other members have.
 
     So `--set method.mode=vanilla` is enough to leave out the branches of a recipe that sets their weight.
     """
@@ -120,7 +120,8 @@ def _switch(table: Tables, parts: Sequence[str], kept: set[str]) -> None:
     chosen = members.get(str(table[parts[-1]]))
     if chosen is None or parts[-1] not in ("type", "arch", "mode"):
         return
-    for name in [name for name in table if name not in chosen.model_fields and name not in kept]:
+    others = {name for member in members.values() for name in member.model_fields}
+    for name in (others & table.keys()) - chosen.model_fields.keys() - kept:  # a misspelled key stays, as an error
         del table[name]
 
 

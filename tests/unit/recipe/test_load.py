@@ -435,3 +435,11 @@ def test_set_of_a_tag_keeps_what_was_set_with_it():
     with pytest.raises(RecipeError, match=r"method\.weight: unknown key"):
         load_recipe("digits", ["method.mode=vanilla", "method.weight=0.1"])
     assert load_recipe("digits", ["data.type=cifar10", "model.arch=resnet18"]).model.T == 4
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "evolutionary"])
+def test_set_of_a_tag_does_not_hide_a_misspelled_key(tmp_path, mode):
+    path = tmp_path / "r.toml"
+    path.write_text(find_recipe("digits").read_text().replace("weight =", "wieght ="))
+    with pytest.raises(RecipeError, match=r"method\.wieght: unknown key"):
+        load_recipe(path, [f"method.mode={mode}"])
