@@ -22,10 +22,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 import snnsc
-from snnsc.errors import ModelFileError
+from snnsc.errors import ModelFileError, RecipeError
 from snnsc.files import is_file, what_is, write_atomically
-from snnsc.model import SpikingNetwork, build_model
+from snnsc.model import SpikingNetwork, build_model, per_step
 from snnsc.model.shortcuts import PREFIX
+from snnsc.recipe.load import override, validate
 from snnsc.recipe.schema import Recipe
 
 FORMAT = "snnsc-checkpoint"
@@ -71,6 +72,29 @@ class Checkpoint:
             what = " ".join(str(e).split())
             raise ModelFileError(f"{self.path}: its weights do not fit the recipe in it: {what[:300]}") from e
         return model.eval()
+
+
+def with_time_steps(recipe: Recipe, T: int) -> Recipe:
+    """The recipe with another number of time steps: images are held for T steps, recordings cut into T frames.
+
+    Raises:
+        RecipeError: weights belong to time steps, or a network of this kind cannot run T of them.
+    """
+    if recipe.model.T == T:
+        return recipe
+    check_time_steps(recipe, T)
+    tables = recipe.model_dump(mode="json", exclude_none=True)
+    return validate(override(tables, [f"model.T={T}"]), f"T = {T}")
+
+
+def check_time_steps(recipe: Recipe, T: int) -> None:
+    """Raise RecipeError where a recipe's network has weights for each time step, and T is not their number."""
+    keys = per_step(recipe)
+    if keys and recipe.model.T != T:
+        raise RecipeError(
+            f"T = {T}: the network has weights for each of its {recipe.model.T} time steps ({', '.join(keys)}) and "
+            "runs no others"
+        )
 
 
 def main_path(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import snnsc
-from snnsc.cli import energy, eval_, export, recipes, strip, train
+from snnsc.cli import compare, energy, eval_, export, recipes, strip, train
 from snnsc.cli.console import fail
 from snnsc.errors import SnnscError
 
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, eval_, strip, export, energy, recipes):
+for module in (train, eval_, strip, export, energy, compare, recipes):
     short = str(module.__doc__).partition(": ")[2].partition("\n")[0]
     app.command(module.NAME, short_help=short)(module.command)
 

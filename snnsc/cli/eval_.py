@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from snnsc.cli.console import console, log_to_stderr, say, show_json, table
 from snnsc.errors import RecipeError
 
 if TYPE_CHECKING:
+    from snnsc.recipe.schema import Recipe
     from snnsc.training.metrics import Evaluation
 
 NAME = "eval"
@@ -28,6 +29,10 @@ def command(
     ],
     data_root: DataRoot = None,
     device: Device = None,
+    T: Annotated[
+        int | None,
+        typer.Option("--T", min=1, metavar="N", help="Hold images for N time steps, or cut recordings into N frames."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Evaluate: accuracy, by time step too, loss, firing rates, dead neurons, confusion matrix."""
@@ -35,44 +40,78 @@ def command(
     if model.suffix == ".onnx":
         if device not in (None, "cpu"):
             raise RecipeError(f"--device {device}: an ONNX model is run by onnxruntime on the CPU")
-        found, classes = _onnx(model, data_root)
+        found, classes, step_weights = _onnx(model, data_root, T)
     else:
-        found, classes = _checkpoint(model, data_root, device)
+        found, classes, step_weights = _checkpoint(model, data_root, device, T)
     if json_:
-        show_json(asdict(found))
+        show_json({**asdict(found), "step_weights": step_weights})
     else:
-        _show(found, classes)
+        _show(found, classes, step_weights)
 
 
-def _checkpoint(path: Path, data_root: Path | None, device: str | None) -> tuple[Evaluation, tuple[str, ...]]:
+Found = tuple["Evaluation", tuple[str, ...], list[float] | None]
+"""What was found, the classes, and the weight of each time step's logits where the method set them."""
+
+
+def _checkpoint(path: Path, data_root: Path | None, device: str | None, T: int | None) -> Found:
     from snnsc.checkpoint import read
     from snnsc.cli.samples import evaluation_data
     from snnsc.training.device import pick_device
     from snnsc.training.evaluate import evaluate
 
     source = read(path)
+    if T is not None:
+        source = replace(source, recipe=_with_time_steps(source.recipe, T, path))
     place = pick_device(device)
     data = evaluation_data(source.recipe, source.facts, data_root)
     compiled = None if data.test.samples >= COMPILE_FROM else False
     network = source.build(compiled=compiled).to(place)
-    return evaluate(network, data.test.batches(), source.recipe.data.classes, place), data.facts.classes
+    found = evaluate(network, data.test.batches(), source.recipe.data.classes, place)
+    weights_T = source.model.get("step_weights")
+    return found, data.facts.classes, None if weights_T is None else weights_T.tolist()
 
 
-def _onnx(path: Path, data_root: Path | None) -> tuple[Evaluation, tuple[str, ...]]:
+def _onnx(path: Path, data_root: Path | None, T: int | None) -> Found:
     from snnsc.cli.samples import evaluation_data
-    from snnsc.export.runtime import OnnxNetwork, evaluate, facts_of, read_onnx, recipe_of
+    from snnsc.export.runtime import (
+        OnnxNetwork,
+        evaluate,
+        facts_of,
+        read_onnx,
+        recipe_of,
+        step_weights_of,
+        takes_time_steps,
+    )
 
     model = read_onnx(path)
     recipe = recipe_of(model, path)
+    held = None
+    if T is not None and T != recipe.model.T:
+        recipe = _with_time_steps(recipe, T, path)
+        if not takes_time_steps(model, is_event=recipe.data.is_event):
+            raise RecipeError(f"--T {T}: {path} runs its own number of time steps alone; evaluate its checkpoint")
+        held = None if recipe.data.is_event else T
     network = OnnxNetwork(model, str(path))
     data = evaluation_data(recipe, facts_of(model, path), data_root)
-    return evaluate(network, data.test.batches(), recipe.data.classes), data.facts.classes
+    found = evaluate(network, data.test.batches(), recipe.data.classes, held)
+    return found, data.facts.classes, step_weights_of(model, path)
 
 
-def _show(found: Evaluation, classes: tuple[str, ...]) -> None:
+def _with_time_steps(recipe: Recipe, T: int, path: Path) -> Recipe:
+    from snnsc.checkpoint import with_time_steps
+
+    try:
+        return with_time_steps(recipe, T)
+    except RecipeError as e:
+        raise RecipeError(f"{path}: {e}") from e
+
+
+def _show(found: Evaluation, classes: tuple[str, ...], step_weights: list[float] | None) -> None:
     say(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {found.samples} samples")
     by_step = "  ".join(f"{t}: {a:.2%}" for t, a in enumerate(found.accuracy_by_timestep, 1))
     say(f"accuracy by the first t steps   {by_step}")
+    if step_weights is not None:
+        say("step weights                    " + "  ".join(f"{t}: {w:.2f}" for t, w in enumerate(step_weights, 1)))
     if found.branch_accuracy:
         say("accuracy of the branches        " + "  ".join(f"{n}: {a:.2%}" for n, a in found.branch_accuracy.items()))
     out = console()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +30,16 @@ def command(
     elif name is not None:
         say(recipe_text(name).rstrip("\n"))
     else:
-        for shipped, path in shipped_recipes().items():
-            first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
-            say(f"{shipped:20} {first}")
+        for folder, group in itertools.groupby(_by_folder(shipped_recipes()), key=lambda item: item[0]):
+            if folder:
+                say("")
+            listed = list(group)
+            width = max(len(shipped) for _, shipped, _ in listed)
+            for _, shipped, path in listed:
+                first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
+                say(f"{shipped:{width}}  {first}")
+
+
+def _by_folder(recipes: Mapping[str, Path]) -> list[tuple[str, str, Path]]:
+    """(folder, name, file) of each recipe, those in no folder first."""
+    return sorted((name.rpartition("/")[0], name, path) for name, path in recipes.items())

@@ -56,7 +56,7 @@ def some_samples(source: Checkpoint, data_root: Path | None, least: int) -> tupl
         return batches, "evaluation set"
     train = _data(source.recipe, data_root, train=True).train
     assert train is not None
-    more = list(_first(train.batches(0), least - count))
+    more = list(_first(train.unaugmented().batches(), least - count))
     total = count + sum(len(labels) for _, labels in more)
     note(f"the evaluation set has {count} samples; {total - count} training samples join it")
     return batches + more, f"evaluation set ({count}) and training set ({total - count})"

@@ -38,7 +38,11 @@ class Draws:
 
 @dataclass(frozen=True)
 class ImagePipeline:
-    """uint8 images to normalised ones: AutoAugment, crop, flip, normalise, cutout."""
+    """uint8 images to normalised ones: AutoAugment, crop, flip, normalise, cutout.
+
+    A resized crop and mixing are not done here: the one comes before, as the images are read, the other after, with
+    the labels. See `batches.TrainBatches`.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -1,6 +1,6 @@
 """Batches as a function of (seed, epoch, step) and nothing else, so a resumed run sees the same ones.
 
-Shapes: B samples of a batch on this rank, T time steps, C channels, H height, W width.
+Shapes: B samples of a batch on this rank, T time steps, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import numpy as np
 import torch
 
 from snnsc.data.augment import Draws, FramePipeline, ImagePipeline
+from snnsc.data.crops import ATTEMPTS, CHANCES
+from snnsc.data.mixing import Mixing
 from snnsc.data.parallel import processors
-from snnsc.data.samples import Indices, Samples
-from snnsc.data.splits import AUGMENT, ORDER, generator
+from snnsc.data.samples import Array, Crops, Indices, Samples
+from snnsc.data.splits import AUGMENT, MIX, ORDER, generator
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""(inputs, labels): images float32 [B, C, H, W] or frames float32 [T, B, 2, H, W], and labels int64 [B]; in training
+with MixUp or CutMix the labels are the probabilities of the K classes, float32 [B, K]."""
 _THREADS = 4
 
 
@@ -28,7 +32,7 @@ class TrainBatches:
     """Training batches in random order, augmented.
 
     A batch of all ranks is `batch_size` samples; rank r of R takes its samples r, r + R, ... The order of the samples
-    and what happens to each do not depend on R.
+    and what happens to each do not depend on R, but with `mixing`: a rank mixes its own samples among themselves.
 
     Args:
         source: Where the samples are read.
@@ -39,6 +43,8 @@ class TrainBatches:
         batch_size: Samples a step, over all ranks.
         rank: This process.
         world_size: R.
+        crops: Reads random crops of the images, resized, in the place of `source`.
+        mixing: Done to a batch at the end.
     """
 
     source: Samples
@@ -49,6 +55,8 @@ class TrainBatches:
     batch_size: int
     rank: int = 0
     world_size: int = 1
+    crops: Crops | None = None
+    mixing: Mixing | None = None
 
     @property
     def samples(self) -> int:
@@ -62,7 +70,8 @@ class TrainBatches:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of `epoch` from step `start` on.
 
-        Each is (inputs, labels): images float32 [B, C, H, W] or frames float32 [T, B, 2, H, W], and int64 [B].
+        Each is (inputs, labels): images float32 [B, C, H, W] or frames float32 [T, B, 2, H, W], and int64 [B], or with
+        `mixing` float32 [B, K].
         """
         order_M = self.chosen_M[generator(ORDER, self.seed, epoch).permutation(self.samples)]
 
@@ -71,10 +80,26 @@ class TrainBatches:
             mine_B = np.arange(self.rank, len(whole), self.world_size)
             draws = Draws(generator(AUGMENT, self.seed, epoch, step), len(whole), mine_B)
             indices_B = whole[mine_B]
-            inputs = self.pipeline.train(self.source.read(indices_B), draws)
-            return inputs, torch.from_numpy(self.labels_N[indices_B])
+            inputs = self.pipeline.train(self._stored(indices_B, draws), draws)
+            labels_B = torch.from_numpy(self.labels_N[indices_B])
+            if self.mixing is None:
+                return inputs, labels_B
+            return self.mixing(inputs, labels_B, generator(MIX, self.seed, epoch, step))
 
         return prefetched(batch, range(start, len(self)))
+
+    def unaugmented(self) -> EvalBatches:
+        """Return the same samples as for evaluation: in their order, as they are, with labels [B]."""
+        per_rank = -(-self.batch_size // self.world_size)
+        return EvalBatches(
+            self.source, self.labels_N, self.chosen_M, self.pipeline, per_rank, self.rank, self.world_size
+        )
+
+    def _stored(self, indices_B: Indices, draws: Draws) -> Array:
+        """Return the samples at `indices_B` that the pipeline starts from."""
+        if self.crops is None:
+            return self.source.read(indices_B)
+        return self.crops(indices_B, draws.uniform(CHANCES).reshape(-1, ATTEMPTS, 4))
 
 
 @dataclass(frozen=True, eq=False)

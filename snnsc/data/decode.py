@@ -1,6 +1,6 @@
-"""Decode one image file to the square the network sees.
+"""Decode one image file to the square the network sees: its middle, or in training a random crop of it.
 
-Shapes: C channels, H = W = size.
+Shapes: C channels, H = W = size, A attempts to place a crop.
 """
 
 from __future__ import annotations
@@ -11,30 +11,55 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from snnsc.data.crops import resized_crop
 from snnsc.data.samples import Array
 from snnsc.errors import DataError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def decode_image(path: Path, size: int, channels: int) -> Array:
-    """Return the image as uint8 [C, size, size]: shorter side resized to `size`, then cropped at the centre.
+def decode_image(path: Path, size: int, channels: int, shorter: int | None = None) -> Array:
+    """Return the image as uint8 [C, size, size]: shorter side resized to `shorter`, then cropped at the centre.
 
     Resizing is Pillow's bilinear, which antialiases. Transparency is dropped, 16-bit grey keeps its upper 8 bits.
+
+    Args:
+        path: The file.
+        size: Side of the square.
+        channels: 1 is grey, 3 is RGB.
+        shorter: At least `size`, which is the default.
 
     Raises:
         DataError: The file cannot be decoded whole.
     """
+    return _pixels(_square(_whole(path, channels), size, shorter or size))
+
+
+def decode_crop(path: Path, size: int, channels: int, chances_A4: Array) -> Array:
+    """Return a random crop of the whole image, resized to uint8 [C, size, size]; see `crops.crop_box`.
+
+    Raises:
+        DataError: The file cannot be decoded whole.
+    """
+    return _pixels(resized_crop(_whole(path, channels), size, chances_A4))
+
+
+def _whole(path: Path, channels: int) -> Image.Image:
+    """Return the image as it is stored, grey or RGB."""
     try:
         with Image.open(path) as image:
             image.load()
-            pixels = _square(_converted(image, "L" if channels == 1 else "RGB"), size)
+            return _converted(image, "L" if channels == 1 else "RGB")
     except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         message = f"{path}: cannot be decoded as an image ({reason}); replace or remove the file"
         raise DataError(message) from error
-    array = np.asarray(pixels)
-    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _pixels(image: Image.Image) -> Array:
+    """Return the pixels of a grey or RGB image [C, H, W]."""
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -46,12 +71,12 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def _square(image: Image.Image, size: int, shorter: int) -> Image.Image:
     """Return the image resized and cropped, with the sizes and offsets of torchvision's Resize and CenterCrop."""
     width, height = image.size
-    shorter = min(width, height)
-    if shorter != size:
-        width, height = max(size, width * size // shorter), max(size, height * size // shorter)
+    least = min(width, height)
+    if least != shorter:
+        width, height = max(shorter, width * shorter // least), max(shorter, height * shorter // least)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     if (width, height) == (size, size):
         return image
@@ -66,6 +91,7 @@ class ImageRows:
     paths: tuple[Path, ...]
     size: int
     channels: int
+    shorter: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,4 +105,4 @@ class ImageRows:
 
     def row(self, index: int) -> Array:
         """Return image `index`."""
-        return decode_image(self.paths[index], self.size, self.channels)
+        return decode_image(self.paths[index], self.size, self.channels, self.shorter)

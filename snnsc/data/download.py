@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import tarfile
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def _fetch(fetch: Callable[[Path], None], temporary: Path, what: str, remedy: st
         with contextlib.redirect_stdout(held), contextlib.redirect_stderr(held), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fetch(temporary)
-    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         message = f"{what}: the download failed ({reason.strip()}); {remedy}"
         raise DataError(message) from error

@@ -1,4 +1,4 @@
-"""The sets of event recordings: event-folder, N-MNIST, CIFAR10-DVS; their frames are cached on disk."""
+"""Event recordings in folders: their frames are made once and cached on disk."""
 
 from __future__ import annotations
 
@@ -6,29 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snnsc.data.cache import cache_folder, cache_key, cached_array, versions
-from snnsc.data.download import download
-from snnsc.data.events import ENDINGS, NMNIST_SENSOR
-from snnsc.data.folders import (
-    TEST_NAMES,
-    TRAIN_NAMES,
-    FileList,
-    data_folder,
-    list_files,
-    same_classes,
-    split_folder,
-    subfolder,
-)
+from snnsc.data.events import ENDINGS, Layout
+from snnsc.data.folders import TEST_NAMES, TRAIN_NAMES, FileList, data_folder, list_files, same_classes, split_folder
 from snnsc.data.frames import FrameRows
 from snnsc.data.parallel import DoesNotFitError, write_rows
 from snnsc.data.samples import ArraySamples, DataSet, Progress, Split
-from snnsc.data.splits import TEST_SPLIT, generator, stratified_split
 from snnsc.errors import DataError
-from snnsc.recipe.schema import Cifar10DvsSpec, EventBase, EventFolderSpec, NmnistSpec
+from snnsc.recipe.schema import EventBase, EventFolderSpec
 
 LIBRARIES = ("aedat", "numpy", "tonic", "torch")
-DIGITS = tuple("0123456789")
-DVS_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-DVS_SENSOR = (128, 128)
 
 
 @dataclass(frozen=True)
@@ -40,6 +26,7 @@ class FrameCache:
     size: int
     frames: int
     progress: Progress | None
+    layout: Layout = "plain"
 
     def split(self, files: FileList, name: str, sensor: tuple[int, int] | None) -> Split:
         """Return the split of `files`; its frames are made where the cache does not have them."""
@@ -53,10 +40,11 @@ class FrameCache:
                 "sensor": sensor,
                 "versions": versions(LIBRARIES),
             }
+            | ({} if self.layout == "plain" else {"layout": self.layout})  # so that earlier caches keep their keys
         )
 
         def build(target: Path) -> None:
-            rows = FrameRows(files.paths, sensor, self.frames, self.spec.slicing, self.size)
+            rows = FrameRows(files.paths, sensor, self.frames, self.spec.slicing, self.size, self.layout)
             for dtype in rows.dtypes():
                 try:
                     write_rows(target, rows, dtype, self.spec.workers, self.progress, f"{name}: events to frames")
@@ -73,65 +61,13 @@ class FrameCache:
 
 def event_folder(spec: EventFolderSpec, root: Path, frames: int, train: bool, progress: Progress | None) -> DataSet:
     """Read <folder>/train/<class>/ and <folder>/test/<class>/ (or val/)."""
-    return _train_and_test(
+    return train_and_test(
         data_folder(root, spec.folder), spec.classes, ENDINGS, spec.sensor,
         FrameCache(spec, root, spec.size, frames, progress), train,
     )  # fmt: skip
 
 
-def nmnist(spec: NmnistSpec, root: Path, frames: int, train: bool, progress: Progress | None) -> DataSet:
-    """Read NMNIST/Train/<digit>/*.bin and NMNIST/Test, as tonic unpacks them; nmnist and N-MNIST are found too."""
-
-    def fetch(folder: Path) -> None:
-        import tonic
-
-        tonic.datasets.NMNIST(str(folder), train=True)
-        tonic.datasets.NMNIST(str(folder), train=False)
-
-    names = ("NMNIST", "N-MNIST")
-    folder = subfolder(root, names) if root.is_dir() else None
-    if folder is None:
-        remedy = f"unpack train.zip and test.zip of N-MNIST to {root}/NMNIST/Train/<digit>/*.bin and .../Test"
-        folder = download(root, "nmnist", "NMNIST", remedy, fetch, progress)
-    cache = FrameCache(spec, root, spec.size, frames, progress)
-    return _train_and_test(folder, DIGITS, (".bin",), NMNIST_SENSOR, cache, train)
-
-
-def cifar10dvs(spec: Cifar10DvsSpec, root: Path, frames: int, train: bool, progress: Progress | None) -> DataSet:
-    """Read CIFAR10DVS/<class>/*.aedat4, tonic's repack, and split each class 9:1 into training and test.
-
-    The files are sorted here (tonic takes them as the file system lists them), so `split_seed` alone makes the split.
-    """
-
-    def fetch(folder: Path) -> None:
-        import tonic
-
-        tonic.datasets.CIFAR10DVS(str(folder))
-
-    folder = subfolder(root, ("CIFAR10DVS", "CIFAR10-DVS")) if root.is_dir() else None
-    if folder is None:
-        remedy = (
-            f"unpack CIFAR10DVS.zip of https://figshare.com/ndownloader/files/38023437 to {root}/CIFAR10DVS/<class>/"
-        )
-        folder = download(root, "cifar10dvs", "CIFAR10DVS", remedy, fetch, progress)
-    files = list_files(folder, (".aedat4",), DVS_CLASSES)
-    count = round(len(files.names) / 10)
-    chosen = stratified_split(files.labels_N, count, generator(TEST_SPLIT, spec.split_seed))
-    if count < len(DVS_CLASSES):
-        message = f"{folder}: {len(files.names)} recordings are too few for a 9:1 split of {len(DVS_CLASSES)} classes"
-        raise DataError(message)
-    cache = FrameCache(spec, root, spec.size, frames, progress)
-    name = f"{folder.name}-split{spec.split_seed}"
-    return DataSet(
-        classes=files.classes,
-        train=cache.split(files.subset(chosen[0]), f"{name}/train", DVS_SENSOR) if train else None,
-        test=cache.split(files.subset(chosen[1]), f"{name}/test", DVS_SENSOR),
-        split_seed=spec.split_seed,
-        libraries=LIBRARIES,
-    )
-
-
-def _train_and_test(
+def train_and_test(
     folder: Path, classes: int | tuple[str, ...], endings: tuple[str, ...], sensor: tuple[int, int] | None,
     cache: FrameCache, train: bool,
 ) -> DataSet:  # fmt: skip

@@ -1,6 +1,7 @@
-"""Read one recording of an event camera: .bin of N-MNIST and N-Caltech101, .aedat4, .npy, .npz.
+"""Read one recording of an event camera: .bin of N-MNIST and N-Caltech101, .aedat, .aedat4, .npy, .npz.
 
-Shapes: N events. ON is an event of rising brightness: bit 23 of a .bin event, the polarity of .aedat4, p > 0 in arrays.
+Shapes: N events. ON is an event of rising brightness: bit 23 of a .bin event, the polarity of .aedat4, its opposite in
+.aedat, p > 0 in arrays.
 Events are returned in the order of their time stamps; where a file has them in another order they are sorted (stably),
 since small disorder is common in real recordings and neither way of slicing could otherwise be right.
 """
@@ -9,17 +10,26 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias, assert_never
 
 import numpy as np
 
+from snnsc.data.aedat2 import DVS128_SENSOR, read_aedat2
 from snnsc.data.samples import Array
 from snnsc.errors import DataError
 
-ENDINGS = (".bin", ".aedat4", ".npy", ".npz")
+ENDINGS = (".bin", ".aedat", ".aedat4", ".npy", ".npz")
 NMNIST_SENSOR = (34, 34)
+OWN_SENSORS = {".bin": NMNIST_SENSOR, ".aedat": DVS128_SENSOR}
+"""Sensors that a file format stands for, unless another one is given."""
+_BYTE_SENSOR = (256, 256)  # all that the coordinates of a .bin event can say
 _FIELDS = ("x", "y", "t", "p")
+
+Layout: TypeAlias = Literal["plain", "gesture", "trimmed"]
+"""`plain`: as the file's ending says; `gesture`: tonic's array of DVS128 Gesture, with the columns x, y, p and t in
+milliseconds; `trimmed`: a .bin whose sensor is the box around its events, as tonic reads N-Caltech101."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +47,14 @@ class Recording:
         return len(self.t_N)
 
 
-def read_recording(path: Path, sensor: tuple[int, int] | None) -> Recording:
+def read_recording(path: Path, sensor: tuple[int, int] | None, layout: Layout = "plain") -> Recording:
     """Read a recording.
 
     Args:
-        path: The file; its ending says the format.
-        sensor: Width and height; None takes them from the file (.aedat4) or its format (.bin is N-MNIST's 34 x 34).
+        path: The file.
+        sensor: Width and height; None takes them from the file (.aedat4) or its format (.bin is N-MNIST's 34 x 34,
+            .aedat the DVS128's 128 x 128).
+        layout: Of the file.
 
     Raises:
         DataError: The file is missing, damaged or not of its format, or has events outside the sensor.
@@ -51,11 +63,28 @@ def read_recording(path: Path, sensor: tuple[int, int] | None) -> Recording:
         if path.stat().st_size == 0:
             message = f"{path}: the file has zero bytes; copy or download it again, or remove it"
             raise DataError(message)
+        match layout:
+            case "plain":
+                return _read_plain(path, sensor)
+            case "gesture":
+                return _checked(path, _read_gesture(path), sensor or DVS128_SENSOR)
+            case "trimmed":
+                return _trimmed(_checked(path, _read_bin(path), _BYTE_SENSOR))
+            case _ as unreachable:
+                assert_never(unreachable)
     except OSError as error:
         raise _damaged(path, error) from error
-    match path.suffix.lower():
+
+
+def _read_plain(path: Path, sensor: tuple[int, int] | None) -> Recording:
+    """Read a file as its ending says."""
+    ending = path.suffix.lower()
+    sensor = sensor or OWN_SENSORS.get(ending)
+    match ending:
         case ".bin":
-            events, sensor = _read_bin(path), sensor or NMNIST_SENSOR
+            events = _read_bin(path)
+        case ".aedat":
+            events = read_aedat2(path)
         case ".aedat4":
             events, own = _read_aedat4(path)
             sensor = sensor or own
@@ -64,10 +93,19 @@ def read_recording(path: Path, sensor: tuple[int, int] | None) -> Recording:
             if sensor is None:
                 message = f"{path}: the file does not say how large the sensor is; set data.sensor = [width, height]"
                 raise DataError(message)
-        case ending:
+        case _:
             message = f"{path}: unknown file ending {ending!r}; expected {', '.join(ENDINGS)}"
             raise DataError(message)
+    assert sensor is not None
     return _checked(path, events, sensor)
+
+
+def _trimmed(recording: Recording) -> Recording:
+    """Return the recording on a sensor that is the box around its events."""
+    if not len(recording):
+        return recording
+    x_N, y_N = recording.x_N - recording.x_N.min(), recording.y_N - recording.y_N.min()
+    return replace(recording, x_N=x_N, y_N=y_N, width=int(x_N.max()) + 1, height=int(y_N.max()) + 1)
 
 
 def _checked(path: Path, events: Array, sensor: tuple[int, int]) -> Recording:
@@ -150,6 +188,22 @@ def _read_aedat4(path: Path) -> tuple[Array, tuple[int, int]]:
     for name, source in (("t", "t"), ("x", "x"), ("y", "y"), ("p", "on")):
         events[name] = joined[source]
     return events, own
+
+
+def _read_gesture(path: Path) -> Array:
+    """Read tonic's DVS128 Gesture: an array [N, 4] of x, y, polarity 0 or 1, and time in milliseconds."""
+    table_N4 = _read_array(path)
+    if table_N4.ndim != 2 or table_N4.shape[1] != 4 or table_N4.dtype.kind not in "iuf":
+        raise DataError(
+            f"{path}: expected an array [events, 4] of x, y, p, t as tonic stores DVS128 Gesture; "
+            f"it is {list(table_N4.shape)} of {table_N4.dtype}; download or copy it again"
+        )
+    x_N, y_N, p_N, t_N = values_4N = table_N4.T.astype(np.float64)
+    if not np.isfinite(values_4N).all() or (values_4N[:3] % 1).any():
+        raise DataError(f"{path}: a value of an event is no whole or no finite number; the file is damaged")
+    events = np.empty(len(table_N4), [(name, np.int64) for name in _FIELDS])
+    events["x"], events["y"], events["t"], events["p"] = x_N, y_N, t_N * 1000, p_N
+    return events
 
 
 def _read_array(path: Path) -> Array:

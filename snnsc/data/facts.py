@@ -44,6 +44,8 @@ class DataFacts:
     """Key of the cache file of each split that has one: a hash of everything that shapes its rows."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of the libraries that read, decoded and resized the samples."""
+    source: str | None = None
+    """Which of its forms was read, where a data set has several: CIFAR10-DVS as `aedat` or `aedat4`."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the facts as values that JSON can hold."""

@@ -33,6 +33,10 @@ class FileList:
         """The files."""
         return tuple(self.folder / name for name in self.names)
 
+    def path(self, index: int) -> Path:
+        """Return file `index`."""
+        return self.folder / self.names[index]
+
     @property
     def sha256(self) -> str:
         """Hash of the names."""
@@ -134,7 +138,7 @@ def _class_names(folder: Path, found: list[str], wanted: int | Sequence[str]) ->
     """Return the class names in the order of their labels."""
     if isinstance(wanted, int):
         if len(found) != wanted:
-            message = f"{folder}: {len(found)} class folders ({_some(found)}), but data.classes = {wanted}"
+            message = f"{folder}: {len(found)} class folders ({_some(found)}), but the recipe says {wanted} classes"
             raise DataError(message)
         return tuple(found)
     missing, other = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from snnsc.data.events import NMNIST_SENSOR, Recording, read_recording
+from snnsc.data.events import OWN_SENSORS, Layout, Recording, read_recording
 from snnsc.data.samples import Array
 
 CHANNELS = ("OFF", "ON")
@@ -84,6 +84,7 @@ class FrameRows:
     frames: int
     slicing: Literal["time", "count"]
     size: int
+    layout: Layout = "plain"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -97,7 +98,7 @@ class FrameRows:
 
     def row(self, index: int) -> Array:
         """Return the frames of recording `index`."""
-        recording = read_recording(self.paths[index], self.sensor)
+        recording = read_recording(self.paths[index], self.sensor, self.layout)
         return resize_frames(count_events(recording, self.frames, self.slicing), self.size)
 
     def dtypes(self) -> tuple[np.dtype[np.generic], ...]:
@@ -107,7 +108,7 @@ class FrameRows:
         disk and memory traffic of float32, and its error of 2^-11 is far below the noise of a count (and equal to or
         below what bf16 training keeps). A recording whose values do not fit makes the whole file one step wider.
         """
-        only_bin = all(path.suffix.lower() == ".bin" for path in self.paths)
-        if (self.sensor or (NMNIST_SENSOR if only_bin else None)) == (self.size, self.size):
+        sensors = {self.sensor or OWN_SENSORS.get(path.suffix.lower()) for path in self.paths}
+        if sensors == {(self.size, self.size)} and self.layout != "trimmed":
             return np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
         return np.dtype(np.float16), np.dtype(np.float32)

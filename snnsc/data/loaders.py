@@ -12,9 +12,11 @@ import numpy as np
 from snnsc.data.augment import FramePipeline, ImagePipeline
 from snnsc.data.batches import EvalBatches, TrainBatches
 from snnsc.data.cache import versions
+from snnsc.data.crops import resized_crops
 from snnsc.data.facts import DataFacts
 from snnsc.data.frames import CHANNELS
-from snnsc.data.samples import DataSet, Indices, Progress, Split
+from snnsc.data.mixing import Mixing
+from snnsc.data.samples import Array, Crops, DataSet, Indices, Progress, Split
 from snnsc.data.splits import TEST_LIMIT, TRAIN_LIMIT, VALIDATION_SPLIT, generator, stratified_split
 from snnsc.errors import DataError, RecipeError
 from snnsc.recipe.schema import (
@@ -22,10 +24,14 @@ from snnsc.recipe.schema import (
     Cifar10Spec,
     Cifar100Spec,
     DigitsSpec,
+    Dvs128GestureSpec,
+    EventAugment,
     EventBase,
     EventFolderSpec,
     ImageFolderSpec,
+    ImagenetSpec,
     MnistSpec,
+    Ncaltech101Spec,
     NmnistSpec,
     Recipe,
 )
@@ -85,6 +91,7 @@ def build_loaders(
         train_batches = TrainBatches(
             data.train.samples, data.train.labels_N, trained, pipeline,
             recipe.seed, recipe.train.batch_size, rank, world_size,
+            _crops(recipe, data.train), _mixing(recipe, len(data.classes)),
         )  # fmt: skip
         validation = evaluated(data.train, held) if len(held) else None
     test = evaluated(data.test, _limited(data.test, recipe.data.test_limit, generator(TEST_LIMIT, recipe.seed)))
@@ -94,7 +101,7 @@ def build_loaders(
 def _read(recipe: Recipe, root: Path, train: bool, progress: Progress | None) -> DataSet:
     """Read the data set that the recipe names."""
     # Inside, so that importing the package costs torch and nothing more.
-    from snnsc.data import event_sets, image_folder, images
+    from snnsc.data import event_sets, image_folder, images, tonic_sets
 
     spec, frames = recipe.data, recipe.model.T
     match spec:
@@ -106,12 +113,18 @@ def _read(recipe: Recipe, root: Path, train: bool, progress: Progress | None) ->
             return images.cifar(spec, root, train, progress)
         case ImageFolderSpec():
             return image_folder.image_folder(spec, root, train, progress)
+        case ImagenetSpec():
+            return image_folder.imagenet(spec, root, train, progress)
         case EventFolderSpec():
             return event_sets.event_folder(spec, root, frames, train, progress)
         case NmnistSpec():
-            return event_sets.nmnist(spec, root, frames, train, progress)
+            return tonic_sets.nmnist(spec, root, frames, train, progress)
         case Cifar10DvsSpec():
-            return event_sets.cifar10dvs(spec, root, frames, train, progress)
+            return tonic_sets.cifar10dvs(spec, root, frames, train, progress)
+        case Dvs128GestureSpec():
+            return tonic_sets.dvs128gesture(spec, root, frames, train, progress)
+        case Ncaltech101Spec():
+            return tonic_sets.ncaltech101(spec, root, frames, train, progress)
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -124,6 +137,24 @@ def _pipeline(recipe: Recipe, data: DataSet) -> ImagePipeline | FramePipeline:
     assert data.mean is not None
     assert data.std is not None
     return ImagePipeline(data.mean, data.std, spec.augment)
+
+
+def _crops(recipe: Recipe, split: Split) -> Crops | None:
+    """Return how training reads random crops: of the images on disk, or else of the stored ones."""
+    augment = recipe.data.augment
+    if isinstance(augment, EventAugment) or not augment.resized_crop:
+        return None
+
+    def of_stored(indices_B: Indices, chances_BA4: Array) -> Array:
+        return resized_crops(split.samples.read(indices_B), chances_BA4)
+
+    return split.crops or of_stored
+
+
+def _mixing(recipe: Recipe, classes: int) -> Mixing | None:
+    """Return how the samples of a training batch are mixed."""
+    augment = recipe.data.augment
+    return Mixing(augment.mixup, augment.cutmix, classes) if augment.mixup or augment.cutmix else None
 
 
 def _train_subsets(recipe: Recipe, split: Split, classes: int) -> tuple[Indices, Indices]:
@@ -197,4 +228,5 @@ def _facts(
         split_seed=data.split_seed,
         cache_keys={name: split.cache_key for name, split in splits.items() if split and split.cache_key},
         versions=versions(data.libraries),
+        source=data.source,
     )

@@ -16,6 +16,8 @@ Array: TypeAlias = npt.NDArray[Any]
 Indices: TypeAlias = npt.NDArray[np.int64]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is being done, done so far, total)."""
+Crops: TypeAlias = Callable[[Indices, Array], Array]
+"""Given places [B] and the chances [B, A, 4] of `crops.crop_box`, returns a random crop of each image [B, C, H, W]."""
 
 
 class Samples(Protocol):
@@ -51,6 +53,8 @@ class Split:
     labels_N: Indices
     files_sha256: str | None = None
     cache_key: str | None = None
+    crops: Crops | None = None
+    """Random crops of the images as they are on disk, where `samples` are smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,5 +67,7 @@ class DataSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     split_seed: int | None = None
+    source: str | None = None
+    """Which of its forms was read, where a data set has several."""
     libraries: tuple[str, ...] = ()
     """Distributions whose version may change the samples."""

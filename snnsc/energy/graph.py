@@ -25,6 +25,7 @@ from snnsc.errors import ModelFileError
 
 NEURON_DOMAIN = "snnsc"
 STATISTICS_KEY = "snnsc.statistics"
+TIME_STEP_KEY = "snnsc.time_step"
 OLDEST_OPSET = 7
 LARGEST_INPUT = 2**29  # elements of one run
 LARGEST_OPTION = 65536  # time steps
@@ -80,6 +81,7 @@ class Node:
         inputs: Input value names, empty strings for omitted ones.
         outputs: Output value names.
         attrs: Attributes as Python values.
+        time_step: Of a layer that has weights of its own at every time step, and so is one node for each: the step.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attrs: dict[str, object]
+    time_step: int | None = None
 
     @property
     def is_neuron(self) -> bool:
@@ -283,7 +286,7 @@ def _build(proto: onnx.ModelProto, source: str, metadata: dict[str, str], opset:
         metadata=metadata,
         inputs=tuple(_read_input(v, axis, kind, source) for v in proto.graph.input if v.name not in initializers),
         options=options,
-        nodes=_named(live),
+        nodes=_named(live, source),
         constants=constants,
         shapes=find_shapes(proto.graph, constants),
         opset=opset,
@@ -292,7 +295,7 @@ def _build(proto: onnx.ModelProto, source: str, metadata: dict[str, str], opset:
     )
 
 
-def _named(live: list[onnx.NodeProto]) -> tuple[Node, ...]:
+def _named(live: list[onnx.NodeProto], source: str) -> tuple[Node, ...]:
     nodes: list[Node] = []
     taken: set[str] = set()
     for proto in live:
@@ -302,8 +305,22 @@ def _named(live: list[onnx.NodeProto]) -> tuple[Node, ...]:
         taken.add(name)
         attrs = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute if not a.ref_attr_name}
         domain = "" if proto.domain == "ai.onnx" else proto.domain
-        nodes.append(Node(name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attrs))
+        step = _time_step(proto, source)
+        nodes.append(Node(name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attrs, step))
     return tuple(nodes)
+
+
+def _time_step(node: onnx.NodeProto, source: str) -> int | None:
+    text = next((entry.value for entry in node.metadata_props if entry.key == TIME_STEP_KEY), None)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) < LARGEST_OPTION):
+        msg = (
+            f"{source}: metadata {TIME_STEP_KEY} of node {node.name[:60]!r} is {text[:40]!r}, expected an integer from"
+            f" 0 to {LARGEST_OPTION - 1}; export the model again"
+        )
+        raise ModelFileError(msg)
+    return int(text)
 
 
 def _steps(metadata: dict[str, str], initializers: dict[str, onnx.TensorProto], source: str) -> int | None:

@@ -91,9 +91,9 @@ def _kind_of(graph: Graph, node: Node, kinds: dict[str, Kind], shapes: dict[str,
         case "Pad":
             return first if _pads_with_zero(graph, node) else REAL
         case "Concat":
-            return _join(sources) if len(sources) == len(node.inputs) else REAL
+            return join(sources) if len(sources) == len(node.inputs) else REAL
         case "Add" | "Sum" | "Sub":
-            joined = _join(sources) if len(sources) == len(node.inputs) else REAL
+            joined = join(sources) if len(sources) == len(node.inputs) else REAL
             return _discrete(joined.unit) if joined.unit is not None and len(sources) > 1 else joined
         case "Mul" | "Div":
             return _product(graph, node, sources)
@@ -116,7 +116,7 @@ def _cast(node: Node, kind: Kind) -> Kind:
     )
 
 
-def _join(kinds: list[Kind]) -> Kind:
+def join(kinds: list[Kind]) -> Kind:
     """The kind that covers all of them: the finest unit, where the others are multiples of it."""
     if any(k.unit is None for k in kinds):
         return REAL

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnsc.energy.geometry import Unsupported, windows
 from snnsc.energy.graph import Graph, Node
-from snnsc.energy.kinds import MOVES, Kind, trains
+from snnsc.energy.kinds import MOVES, Kind, join, trains
 from snnsc.energy.layout import Shape, reduced_axes
 from snnsc.energy.ops import FREE, LINEAR, POOLS, RESHAPES, SCALES, SUMS
 
@@ -114,7 +114,7 @@ class Rows:
         static = {"time_steps": self.steps_of(output), "residual_adds": elements * (len(sources) - 1), "bias_adds": 0}
         for name in set(node.inputs) - set(sources):
             static["bias_adds"] += self._spread(self.graph.constant(name), output)
-        return Layer(node.name, node.op, self.kinds[sources[0]], static)
+        return Layer(node.name, node.op, join([self.kinds[name] for name in sources]), static)
 
     def _spread(self, constant: np.ndarray | None, output: str) -> int:
         """Nonzero elements of a constant after broadcasting to a value, per sample."""
@@ -150,16 +150,18 @@ class Rows:
                 fanout, dense, weights, bias = self._scale(node, source)
         inner, steps = self.inner[source], self.steps_of(output)
         spread = _tile(fanout, inner)
+        # the ANN twin has no time: of a layer that is a node for each time step, it has the first
+        ann = dense // steps if self.graph.spiking else dense
         static = {
             "time_steps": steps,
             "dense_macs": dense,
-            "ann_macs": dense // steps if self.graph.spiking else dense,
+            "ann_macs": 0 if node.time_step else ann,
             "max_events": int(spread.sum()) * (self.per_sample(source) // inner),
             "input_elements": self.per_sample(source),
             "bias_adds": bias,
             "weights": weights,
         }
-        if source not in self.after_neurons and steps < self.steps:
+        if source not in self.after_neurons and steps < self.steps and node.time_step is None:
             static["repeats"] = self.steps // steps
         return Layer(node.name, node.op, self.kinds[source], static, source, spread, inner, "events")
 

@@ -30,7 +30,8 @@ class Report:
         input_unit          what integer and scaled inputs are multiples of; null for real
         time_steps          how often the layer runs: T, or 1 where it stands before (or after) the time axis
         dense_macs          output elements x weights that one output meets, padding included, as the graph runs it
-        ann_macs            dense_macs of one time step: the layer in the ANN twin
+        ann_macs            dense_macs of one time step: the layer in the ANN twin. Where a layer has weights of its
+                            own at every time step, it is a row for each, and only the first has ann_macs
         max_events          events if every input element were nonzero: exact fan-out, borders and zero weights left out
         events              pairs of a nonzero input element and a nonzero weight it meets
         acs, macs           events that are additions, events that need a multiplication; acs + macs = events.

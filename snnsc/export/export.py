@@ -55,8 +55,8 @@ def export(
     """
     samples = list(batches)
     network = source.build(branches=False, compiled=False)
-    model = to_onnx(network, source.recipe)
-    set_metadata(model, metadata(source, branch_weights(source)))
+    model, folded = to_onnx(network, source.recipe)
+    set_metadata(model, metadata(source, network, branch_weights(source), folded))
     exported = OnnxNetwork(model, str(output))
     verification = verify(network, exported, samples, bounds)
     graph = read_graph(model)

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from snnsc.checkpoint import REQUIRED_FACTS
 from snnsc.errors import ModelFileError
-from snnsc.export.functions import DOMAIN
-from snnsc.export.onnx import LOGITS_BY_STEP
+from snnsc.export.onnx import ACTIVATIONS, LOGITS_BY_STEP, SPIKES
 from snnsc.files import is_file, what_is
 from snnsc.recipe.schema import Recipe
 from snnsc.training.metrics import Evaluation, Scores
@@ -74,6 +73,29 @@ def facts_of(model: onnx.ModelProto, path: Path) -> dict[str, object]:
     return facts
 
 
+def step_weights_of(model: onnx.ModelProto, path: Path) -> list[float] | None:
+    """The weight of each time step's logits, which is folded into the model; None where the method set none.
+
+    Raises:
+        ModelFileError: the metadata is damaged.
+    """
+    try:
+        weights = _metadata(model, "snnsc.step_weights")
+    except (ValueError, RecursionError):
+        weights = "damaged"
+    if weights is None or (isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)):
+        return weights
+    raise ModelFileError(f"{path}: the step weights in its metadata are damaged")
+
+
+def takes_time_steps(model: onnx.ModelProto, *, is_event: bool) -> bool:
+    """Whether the model can be run for other numbers of time steps: frames of any T, or images with the input T."""
+    if not is_event:
+        return "T" in {value.name for value in model.graph.input}
+    dims = [list(value.type.tensor_type.shape.dim) for value in model.graph.input[:1]]
+    return any(bool(sizes) and bool(sizes[0].dim_param) for sizes in dims)
+
+
 def _metadata(model: onnx.ModelProto, key: str) -> Any:  # noqa: ANN401
     return json.loads({p.key: p.value for p in model.metadata_props}.get(key, "null"))
 
@@ -93,9 +115,12 @@ class OnnxNetwork:
         self.name = name
         watched = onnx.ModelProto()
         watched.CopyFrom(model)
-        self.layers = [node.name for node in model.graph.node if node.domain == DOMAIN]
+        made = [output for node in model.graph.node for output in node.output]
+        self.layers = {
+            name.removesuffix(end): name for name in made for end in (SPIKES, ACTIVATIONS) if name.endswith(end)
+        }
         self.input_name = model.graph.input[0].name if model.graph.input else ""
-        for value in (*(f"{layer}.spikes" for layer in self.layers), LOGITS_BY_STEP):
+        for value in (*self.layers.values(), LOGITS_BY_STEP):
             watched.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
@@ -116,7 +141,7 @@ class OnnxNetwork:
         feeds: dict[str, Any] = {self.input_name: inputs}
         if T is not None:
             feeds["T"] = np.array(T, dtype=np.int64)
-        names = [LOGITS_BY_STEP, *(f"{layer}.spikes" for layer in self.layers)]
+        names = [LOGITS_BY_STEP, *self.layers.values()]
         try:
             logits_TBK, *spikes = self.session.run(names, feeds)
         except Exception as e:
@@ -125,17 +150,20 @@ class OnnxNetwork:
         return logits_TBK, dict(zip(self.layers, spikes, strict=True))
 
 
-def evaluate(network: OnnxNetwork, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Evaluation:
+def evaluate(
+    network: OnnxNetwork, batches: Iterable[tuple[Tensor, Tensor]], classes: int, T: int | None = None
+) -> Evaluation:
     """What `snnsc.training.evaluate.evaluate` finds, by onnxruntime.
 
     Args:
         network: The exported model.
         batches: (inputs, labels): frames [T, B, C, H, W] or images [B, C, H, W], labels [B].
         classes: K.
+        T: Time steps for which images are held; default the model's own.
     """
     scores = Scores(classes)
     for inputs, labels in batches:
-        logits_TBK, spikes = network.run(inputs.numpy())
+        logits_TBK, spikes = network.run(inputs.numpy(), T)
         scores.add_logits(torch.from_numpy(logits_TBK), labels)
         for layer, spikes_TB in spikes.items():
             scores.add_spikes(layer, torch.from_numpy(spikes_TB))

@@ -79,7 +79,7 @@ def verify(
         right_torch += int((expected == labels).sum())
         right_onnx += int((got == labels).sum())
         for layer, ours in spikes.items():
-            flips[layer] = flips.get(layer, 0) + int((ours != torch.from_numpy(other_spikes[layer])).sum())
+            flips[layer] = flips.get(layer, 0) + int(((ours != 0) != torch.from_numpy(other_spikes[layer] != 0)).sum())
             steps[layer] = steps.get(layer, 0) + ours.numel()
     if samples == 0:
         raise CheckError("there are no samples to verify the export on")

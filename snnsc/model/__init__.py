@@ -12,9 +12,23 @@ from snnsc.model.network import Logits, SpikingNetwork
 from snnsc.model.resnet import resnet_parts, resnet_plan
 from snnsc.model.shortcuts import taps
 from snnsc.model.vgg import vgg_parts, vgg_plan
-from snnsc.recipe.schema import MethodSpec, Recipe, ResNet19Spec, ResNetSpec, ThinResNetSpec, TinySpec, VggSnnSpec
+from snnsc.recipe.schema import (
+    BnttSpec,
+    CifarNetSpec,
+    GlifSpec,
+    MethodSpec,
+    Recipe,
+    ResNet19Spec,
+    ResNet20Spec,
+    ResNetSpec,
+    TebnSpec,
+    ThinResNetSpec,
+    TinySpec,
+    VggSnnSpec,
+    VggSpec,
+)
 
-__all__ = ["Logits", "SpikingNetwork", "build_model"]
+__all__ = ["Logits", "SpikingNetwork", "build_model", "per_step"]
 
 
 def build_model(recipe: Recipe, *, branches: bool = True, compiled: bool | None = None) -> SpikingNetwork:
@@ -39,19 +53,39 @@ def build_model(recipe: Recipe, *, branches: bool = True, compiled: bool | None 
 
 def _build(recipe: Recipe, method: MethodSpec | None, compiled: bool) -> SpikingNetwork:
     spec, data = recipe.model, recipe.data
-    cells = Cells(spec.neuron, spec.surrogate, spec.norm, compiled=compiled)
+    cells = Cells(spec.neuron, spec.surrogate, spec.norm, T=spec.T, compiled=compiled)
     stages: list[list[nn.Module]]
     match spec:
-        case ResNetSpec() | ResNet19Spec() | ThinResNetSpec():
+        case ResNetSpec() | ResNet20Spec() | ResNet19Spec() | ThinResNetSpec():
             plan = resnet_plan(spec)
             widths = [[width] * count for width, count in zip(plan.widths, plan.blocks, strict=True)]
-            stem, stages, head = resnet_parts(plan, cells, data.channels, data.classes)
-        case VggSnnSpec() | TinySpec():
+            stem, stages, head = resnet_parts(plan, cells, spec.residual, data.channels, data.classes)
+        case VggSnnSpec() | CifarNetSpec() | VggSpec() | TinySpec():
             plain = vgg_plan(spec)
             widths = [list(plain.stages[0][1:]), *(list(stage) for stage in plain.stages[1:])]
             stem, stages, head = vgg_parts(plain, cells, data.channels, data.size, data.classes)
         case _:
             assert_never(spec)
     read = taps(method, [len(blocks) for blocks in stages]) if method else []
-    branches = [(s, b, widths[s][b]) for s, b in read]
-    return SpikingNetwork(stem, stages, head, T=spec.T, taps=branches, classes=data.classes)
+    return SpikingNetwork(
+        stem,
+        stages,
+        head,
+        T=spec.T,
+        taps=[(s, b, widths[s][b]) for s, b in read],
+        classes=data.classes,
+        weighted=recipe.method.weighting is not None,
+        per_step=per_step(recipe),
+    )
+
+
+def per_step(recipe: Recipe) -> tuple[str, ...]:
+    """What of the recipe makes the network learn something for each time step alone."""
+    neuron, norm, keys = recipe.model.neuron, recipe.model.norm, []
+    if isinstance(norm, TebnSpec | BnttSpec):
+        keys.append(f"model.norm.type = '{norm.type}'")
+    if isinstance(neuron, GlifSpec):
+        keys.append(f"model.neuron.type = '{neuron.type}'")
+    if recipe.method.weighting is not None:
+        keys.append("method.weighting")
+    return tuple(keys)

@@ -1,224 +1,296 @@
-"""Spiking neurons: the equation once, as a pure step function, and the layer that runs it over time.
+"""Layers of spiking neurons: which equation, with which learned constants. Current in, spikes out.
 
-Legend: T time steps, B batch, C H W; N = B*C*H*W neurons of a layer. Current in, spikes out.
+Legend: T time steps, B batch, C channels, H W space.
 
-The layer keeps no state: a sequence starts from v = 0 inside forward. Its backward pass saves the input current only
-and computes the membrane again, in one kernel with its own gradient, so a layer costs about what a ReLU costs.
+A layer keeps no state: a sequence starts at rest inside forward. What is learned is stored unconstrained and brought
+into its range by `constants`, so that the kernels see small tensors of plain numbers.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-import logging
+import math
 from collections.abc import Callable
-from typing import Any
+from math import prod
+from typing import assert_never
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnsc.model.surrogates import Surrogate, build_surrogate
-from snnsc.recipe.schema import NeuronSpec, SurrogateSpec
+from snnsc.errors import RecipeError
+from snnsc.model.equations import Slope, after_reset, clif_step, glif_constants, glif_step, lif_step, spike
+from snnsc.model.masking import kept
+from snnsc.model.sequence import Equation, Kernels, State, can_compile, run_sequence
+from snnsc.model.surrogates import build_surrogate
+from snnsc.recipe.schema import (
+    ClifSpec,
+    DietLifSpec,
+    GlifSpec,
+    IfSpec,
+    LifSpec,
+    NeuronSpec,
+    PlifSpec,
+    RealSpikeSpec,
+    ReluSpec,
+    SurrogateSpec,
+)
 
-logger = logging.getLogger(__name__)
-
-UNROLLED_STEPS = 16
-"""Longest run of time steps in one compiled kernel; longer sequences are run in parts, to bound compile time."""
-
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(v, x) -> (s, v'): one time step."""
-
-
-def lif_step(
-    v: Tensor, x: Tensor, *, decay: float, threshold: float, surrogate: Surrogate | None = None
-) -> tuple[Tensor, Tensor]:
-    """One step of the leaky integrate-and-fire neuron with hard reset; decay = 1 is the IF neuron.
-
-        u = decay * v + x;   s = 1 if u > threshold else 0;   v' = u * (1 - s)
-
-    Args:
-        v: Membrane potential after the last step, any shape, in units of the threshold's.
-        x: Input current, the shape of `v`; not rescaled.
-        decay: Factor on `v`, in (0, 1].
-        threshold: Firing threshold; the comparison is strict.
-        surrogate: Gradient of s in u. None where no gradient is taken: s and v' are the same.
-
-    Returns:
-        Spikes s (0 or 1) and membrane potential v', both the shape and type of `v`.
-
-    Source: Guo et al., NeurIPS 2024 (arXiv 2401.04486), Eq. 1-2.
-    """
-    u = decay * v + x
-    s = (u > threshold).to(u.dtype)
-    if surrogate is not None:
-        d = u - threshold
-        s = s + (d - d.detach()) * surrogate(d.detach(), threshold)  # adds exactly 0; its derivative is the surrogate
-    return s, u * (1 - s)
+LOWEST_THRESHOLD = 1e-3
+"""Below this a learned threshold is held."""
 
 
-def run_steps(step: Step, current_TN: Tensor, T: int, v_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Run a step function over time.
-
-    Args:
-        step: The step function.
-        current_TN: Input current [T, N], or [1, N] for a current that is the same at every step.
-        T: Number of time steps.
-        v_N: Membrane potential to start from, [N] float32; None is 0.
-
-    Returns:
-        Spikes [T, N] of the current's type, and the last membrane potential [N] in float32.
-    """
-    currents = current_TN.unbind(0)
-    # widened once, so that its gradients of all steps are summed in float32
-    held = currents[0].float() if len(currents) == 1 else None
-    v = torch.zeros_like(currents[0], dtype=torch.float32) if v_N is None else v_N
-    spikes = []
-    for t in range(T):
-        # the membrane accumulates in float32 whatever the precision of the current
-        s, v = step(v, currents[t].float() if held is None else held)
-        spikes.append(s.to(current_TN.dtype))
-    return torch.stack(spikes), v
+def build_neuron(
+    spec: NeuronSpec,
+    surrogate: SurrogateSpec,
+    *,
+    channels: int,
+    T: int,
+    membrane_norm: bool = False,
+    compiled: bool = True,
+) -> nn.Module:
+    """A layer of neurons of `channels` channels: `Neuron`, or `RealSpike` around one. Arguments as `Neuron`'s."""
+    neuron = Neuron(spec, surrogate, channels=channels, T=T, membrane_norm=membrane_norm, compiled=compiled)
+    return RealSpike(neuron, channels) if isinstance(spec, RealSpikeSpec) else neuron
 
 
 class Neuron(nn.Module):
-    """A layer of LIF or IF neurons.
+    """A layer of neurons (or of rectifiers, where the recipe says relu).
 
     Args:
         spec: Which neuron, with its constants.
         surrogate: Its surrogate gradient.
+        channels: Channels of the layer, for constants that are learned per channel.
+        T: Time steps, for constants that are learned per step.
+        membrane_norm: Whether the membrane potential is normalised before it is compared (MPBN).
         compiled: Run as compiled kernels where a compiler is found, else eagerly; the results are the same.
     """
 
-    def __init__(self, spec: NeuronSpec, surrogate: SurrogateSpec, *, compiled: bool = True) -> None:
+    def __init__(
+        self,
+        spec: NeuronSpec,
+        surrogate: SurrogateSpec,
+        *,
+        channels: int = 1,
+        T: int = 1,
+        membrane_norm: bool = False,
+        compiled: bool = True,
+    ) -> None:
         super().__init__()
-        self.spec = spec
-        self.surrogate = surrogate
+        self.spec, self.surrogate = spec, surrogate
+        self.channels, self.T = channels, T
         self.compiled = compiled
+        self.mask: Tensor | None = None
+        """Of the surrogate gradient in the next backward pass, see `masking`; no part of the layer's state."""
+        self.membrane_norm = MembraneNorm(channels) if membrane_norm else None
+        self._learn(spec)
+
+    def _learn(self, spec: NeuronSpec) -> None:
+        """Make the learned constants, unconstrained."""
+        match spec:
+            case PlifSpec(tau=tau):
+                self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
+            case DietLifSpec(decay=decay, threshold=threshold):
+                self.decay = nn.Parameter(torch.tensor(decay))
+                self.threshold = nn.Parameter(torch.tensor(threshold))
+            case GlifSpec():
+                for name, value in zip(("alpha", "beta", "gamma"), spec.gates, strict=True):
+                    self.register_parameter(name, _logit_parameter((value - 0.5) * 0.5 + 0.5, self.channels))
+                for name, value in (("tau", spec.tau), ("threshold", spec.threshold), ("leak", spec.leak)):
+                    self.register_parameter(name, _logit_parameter(value, self.channels))
+                self.reset_potential = _logit_parameter(spec.threshold, self.channels)
+                self.conduct = _logit_parameter(spec.conduct, self.T, self.channels)
+            case LifSpec() | IfSpec() | ClifSpec() | RealSpikeSpec() | ReluSpec():
+                pass
+            case _:
+                assert_never(spec)
+
+    def constants(self) -> dict[str, Tensor]:
+        """The learned constants in their range, by name: 0-d, [C], or [T, C] for `gain` of glif; else empty."""
+        match self.spec:
+            case PlifSpec():
+                gain = torch.sigmoid(self.w)
+                return {"decay": 1 - gain, "gain": gain}
+            case DietLifSpec():
+                return {"decay": self.decay.clamp(0, 1), "threshold": self.threshold.clamp(min=LOWEST_THRESHOLD)}
+            case GlifSpec():
+                names = ("alpha", "beta", "gamma", "tau", "leak", "reset_potential", "conduct")
+                mixed = glif_constants(*(torch.sigmoid(self.get_parameter(name)) for name in names))
+                return mixed | {"threshold": torch.sigmoid(self.get_parameter("threshold"))}
+            case _:
+                return {}
 
     def forward(self, current: Tensor, T: int | None = None) -> Tensor:
         """Spikes of a sequence that starts at rest.
 
         Args:
-            current: [T, B, ...], or [1, B, ...] with `T` given: a current that is the same at every step.
+            current: [T, B, C, ...], or [1, B, C, ...] with `T` given: a current that is the same at every step.
             T: Number of time steps; default the current's.
 
         Returns:
-            Spikes [T, B, ...], 0 or 1, in the type and memory order of `current`.
+            Spikes [T, B, C, ...], 0 or 1, in the type and memory order of `current`; of relu its activations.
+
+        Raises:
+            RecipeError: constants belong to time steps, and T is not their number.
         """
         T = current.shape[0] if T is None else T
+        if isinstance(self.spec, ReluSpec):
+            return F.relu(current).expand(T, *current.shape[1:])
+        if isinstance(self.spec, GlifSpec) and self.T != T:
+            raise RecipeError(
+                f"glif learned a conductance for each of model.T = {self.T} time steps; it cannot run {T}"
+            )
+        if self.membrane_norm is not None:
+            return self._normalised(current, T, self.membrane_norm)
+        constants = tuple(self.constants().values())
         # neurons are elementwise in everything but T: run in memory order, so channels-last needs no copy
         order = [0, *sorted(range(1, current.dim()), key=current.stride, reverse=True)]
         ordered = current.permute(order)
-        spikes_TN = run_sequence(self.spec, self.surrogate, ordered.reshape(current.shape[0], -1), T, self.compiled)
-        spikes = spikes_TN.view(T, *ordered.shape[1:])
-        return spikes.permute([order.index(i) for i in range(current.dim())])
+        flat = ordered.reshape(current.shape[0], *_around_channels(ordered, order, any(c.dim() for c in constants)))
+        compiled = self.compiled and can_compile(current.device.type)
+        kernels = functools.partial(_kernels, self.spec, self.surrogate, compiled)
+        spikes = run_sequence(kernels, flat, T, tuple(c[..., None] if c.dim() else c for c in constants), self.mask)
+        return spikes.view(T, *ordered.shape[1:]).permute([order.index(i) for i in range(current.dim())])
+
+    def _normalised(self, current: Tensor, T: int, norm: MembraneNorm) -> Tensor:
+        """With the membrane normalised: s = 1 where norm(u) > threshold; it is u itself that is reset.
+
+        Statistics are those of single time steps, which no elementwise kernel can take: this runs eagerly.
+
+        Source: Guo et al., Membrane Potential Batch Normalization, ICCV 2023.
+        """
+        spec, slope = self.spec, build_surrogate(self.surrogate)
+        assert isinstance(spec, LifSpec | IfSpec)
+        decay, gain = (spec.decay, spec.input_gain) if isinstance(spec, LifSpec) else (1.0, 1.0)
+        with torch.autocast(current.device.type, enabled=False):
+            v = torch.zeros_like(current[0], dtype=torch.float32)
+            spikes = []
+            for t in range(T):
+                u = decay * v + gain * current[t if current.shape[0] > 1 else 0].float()
+                s = spike(norm(u), spec.threshold, masked(slope, self.mask, t, u))
+                v = after_reset(u, s, spec.threshold, soft=spec.reset == "soft", detach=spec.detach_reset)
+                spikes.append(s.to(current.dtype))
+        return torch.stack(spikes)
 
     def extra_repr(self) -> str:
         """The constants, as `print(model)` shows them."""
         return f"{self.spec!r}, {self.surrogate!r}"
 
 
-def run_sequence(spec: NeuronSpec, surrogate: SurrogateSpec, current_TN: Tensor, T: int, compiled: bool) -> Tensor:
-    """Spikes [T, N] from rest for currents [T, N] or [1, N]; compiled where asked for and possible."""
-    compiled = compiled and can_compile(current_TN.device.type)
-    if T <= UNROLLED_STEPS:
-        spikes: Tensor = _Sequence.apply(_kernels(spec, surrogate, T, compiled), current_TN)
-        return spikes
-    parts, v = [], torch.zeros_like(current_TN[0], dtype=torch.float32)
-    for start in range(0, T, UNROLLED_STEPS):
-        steps = min(UNROLLED_STEPS, T - start)
-        part = current_TN if current_TN.shape[0] == 1 else current_TN[start : start + steps]
-        s, v = _SequenceFrom.apply(_kernels(spec, surrogate, steps, compiled), part, v)
-        parts.append(s)
-    return torch.cat(parts)
+class RealSpike(nn.Module):
+    """A layer of neurons whose spikes are multiplied by a factor learned per channel, 1 at first.
+
+    It folds into the weights of the next layer: deployed spikes are binary.
+
+    Source: Guo et al., Real Spike, ECCV 2022.
+    """
+
+    def __init__(self, neuron: Neuron, channels: int) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.factor = nn.Parameter(torch.ones(channels))
+
+    def forward(self, current: Tensor, T: int | None = None) -> Tensor:
+        """Spikes times their channel's factor; arguments as `Neuron.forward`."""
+        spikes: Tensor = self.neuron(current, T)
+        return spikes * self.factor.to(spikes.dtype).view(-1, *[1] * (spikes.dim() - 3))
 
 
-class _Kernels:
-    """Forward and backward of a run of T steps, from rest or from a given potential."""
+class MembraneNorm(nn.BatchNorm2d):
+    """Batch normalisation of a membrane potential [B, C, ...] at one time step."""
 
-    def __init__(self, spec: NeuronSpec, surrogate: SurrogateSpec, T: int, compiled: bool) -> None:
-        step = functools.partial(lif_step, decay=spec.decay, threshold=spec.threshold)
-        step_with_gradient = functools.partial(step, surrogate=build_surrogate(surrogate))
+    def _check_input_dim(self, u: Tensor) -> None:
+        """Any number of dimensions in space."""
 
-        def forward(current: Tensor) -> Tensor:
-            return run_steps(step, current, T)[0]
+    def threshold(self, threshold: float) -> tuple[Tensor, Tensor]:
+        """Evaluation mode as a comparison of u itself: norm(u) > threshold exactly where sign * u > bar; both [C].
 
-        def backward(current: Tensor, grad: Tensor) -> Tensor:
-            pull_back = torch.func.vjp(lambda x: run_steps(step_with_gradient, x, T)[0], current)[1]
-            return pull_back(grad)[0]  # type: ignore[no-any-return]
-
-        def forward_from(current: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            return run_steps(step, current, T, v)
-
-        def backward_from(current: Tensor, v: Tensor, grad: Tensor, grad_v: Tensor) -> tuple[Tensor, Tensor]:
-            pull_back = torch.func.vjp(lambda x, v: run_steps(step_with_gradient, x, T, v), current, v)[1]
-            return pull_back((grad, grad_v))  # type: ignore[no-any-return]
-
-        self.forward, self.backward = _maybe_compile(forward, compiled), _maybe_compile(backward, compiled)
-        self.forward_from = _maybe_compile(forward_from, compiled)
-        self.backward_from = _maybe_compile(backward_from, compiled)
+        sign is that of gamma, as a negative gamma turns the comparison round; it is 0 where gamma is 0.
+        """
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        sign = self.weight.sign()
+        bar = (threshold - self.bias) * torch.sqrt(self.running_var + self.eps) / self.weight + self.running_mean
+        return sign, bar * sign
 
 
-@functools.cache
-def _kernels(spec: NeuronSpec, surrogate: SurrogateSpec, T: int, compiled: bool) -> _Kernels:
-    return _Kernels(spec, surrogate, T, compiled)
+def masked(slope: Slope, mask: Tensor | None, t: int, like: Tensor) -> Slope:
+    """The surrogate gradient with a random part of it 0."""
+    if mask is None:
+        return slope
+    keep = kept(mask, t, like)
+    return lambda d, threshold: slope(d, threshold) * keep
 
 
-def _maybe_compile(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
-    if not compiled:
-        return function
-    compile_: Any = torch.compile
-    options: dict[str, bool] = {"dynamic": True}  # one compilation for all layer sizes
-    if "isolate_recompiles" in inspect.signature(compile_).parameters:
-        options["isolate_recompiles"] = True  # kernels of other constants do not count against its limit
-    kernel: Callable[..., Any] = compile_(function, **options)
-    return kernel
+def _around_channels(ordered: Tensor, order: list[int], per_channel: bool) -> tuple[int, ...]:
+    """How to flatten [T, ...] in memory order: to N, or around the channels where constants are theirs."""
+    if not per_channel:
+        return (-1,)
+    at = order.index(2)
+    return prod(ordered.shape[1:at]), ordered.shape[at], prod(ordered.shape[at + 1 :])
 
 
-class _Sequence(torch.autograd.Function):
-    """A run from rest. Saves the current; the membrane is computed again in the backward kernel."""
-
-    @staticmethod
-    def forward(ctx: Any, kernels: _Kernels, current: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.kernels = kernels
-        ctx.save_for_backward(current)
-        spikes: Tensor = kernels.forward(current.detach())  # a kernel has no use for the graph behind its input
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # noqa: ANN401
-        (current,) = ctx.saved_tensors
-        return None, ctx.kernels.backward(current.detach(), grad.contiguous())
-
-
-class _SequenceFrom(torch.autograd.Function):
-    """A run from a given membrane potential, for sequences longer than one kernel."""
-
-    @staticmethod
-    def forward(ctx: Any, kernels: _Kernels, current: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        ctx.kernels = kernels
-        ctx.save_for_backward(current, v)
-        spikes, v_last = kernels.forward_from(current.detach(), v.detach())
-        return spikes, v_last
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_v: Tensor) -> tuple[None, Tensor, Tensor]:  # noqa: ANN401
-        current, v = ctx.saved_tensors
-        grad_current, grad_start = ctx.kernels.backward_from(
-            current.detach(), v.detach(), grad.contiguous(), grad_v.contiguous()
-        )
-        return None, grad_current, grad_start
+def _logit_parameter(value: float, *shape: int) -> nn.Parameter:
+    """A parameter whose sigmoid is `value`."""
+    return nn.Parameter(torch.full(shape, -math.log(1 / value - 1)))
 
 
 @functools.cache
-def can_compile(device_type: str) -> bool:
-    """Whether torch.compile works for this kind of device; the reason why not is logged, once."""
-    try:
-        probe = torch.compile(lambda x: x * 2 + 1)
-        probe(torch.zeros(4, device=device_type))
-    except (RuntimeError, OSError, ImportError) as e:  # no C++ compiler, or no Triton
-        lines = [line.strip() for line in str(e).splitlines() if line.strip() and not line.strip().endswith("raised:")]
-        reason = lines[0] if lines else type(e).__name__
-        logger.warning("no compiler for %s, neurons run eagerly (slower): %s", device_type, reason)
-        return False
-    return True
+def _kernels(spec: NeuronSpec, surrogate: SurrogateSpec, compiled: bool, T: int) -> Kernels:
+    timed = (
+        (True, *[False] * 5)
+        if isinstance(spec, GlifSpec)
+        else (False, False) * isinstance(spec, PlifSpec | DietLifSpec)
+    )
+    states = 2 if isinstance(spec, ClifSpec) else 1
+    return Kernels(build_equation(spec), build_surrogate(surrogate), states, timed, T, compiled=compiled)
+
+
+def build_equation(spec: NeuronSpec) -> Equation:
+    """One time step of the neuron that `spec` names; it takes what `Neuron.constants` gives, in order."""
+    match spec:
+        case LifSpec() | IfSpec() | RealSpikeSpec():
+            decay = 1.0 if isinstance(spec, IfSpec) else spec.decay
+            gain = spec.input_gain if isinstance(spec, LifSpec) and spec.input_gain != 1 else None
+            fixed = functools.partial(lif_step, decay=decay, gain=gain, threshold=spec.threshold)
+            return _with_reset(fixed, (), spec)
+        case PlifSpec():
+            return _with_reset(functools.partial(lif_step, threshold=spec.threshold), ("decay", "gain"), spec)
+        case DietLifSpec():
+            return _with_reset(lif_step, ("decay", "threshold"), spec)
+        case ClifSpec(decay=decay, threshold=threshold):
+
+            def clif(
+                state: State, x: Tensor, _learned: tuple[Tensor, ...], slope: Slope | None
+            ) -> tuple[Tensor, State]:
+                s, v, m = clif_step(state[0], state[1], x, decay=decay, threshold=threshold, slope=slope)
+                return s, (v, m)
+
+            return clif
+        case GlifSpec():
+            names = ("gain", "leak", "decay", "hard", "subtract", "threshold")
+
+            def glif(state: State, x: Tensor, learned: tuple[Tensor, ...], slope: Slope | None) -> tuple[Tensor, State]:
+                s, v = glif_step(state[0], x, **dict(zip(names, learned, strict=True)), slope=slope)
+                return s, (v,)
+
+            return glif
+        case ReluSpec():
+            raise AssertionError("relu is no neuron")
+        case _:
+            assert_never(spec)
+
+
+def _with_reset(
+    step: Callable[..., tuple[Tensor, Tensor]],
+    names: tuple[str, ...],
+    spec: LifSpec | IfSpec | RealSpikeSpec | PlifSpec | DietLifSpec,
+) -> Equation:
+    """`lif_step` as an equation: its learned constants by name, its reset as the spec says."""
+    soft, detach = spec.reset == "soft", spec.detach_reset
+
+    def equation(state: State, x: Tensor, learned: tuple[Tensor, ...], slope: Slope | None) -> tuple[Tensor, State]:
+        s, v = step(*state, x, **dict(zip(names, learned, strict=True)), soft=soft, detach=detach, slope=slope)
+        return s, (v,)
+
+    return equation

@@ -12,7 +12,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from snnsc.recipe.schema import EvolutionarySpec, MethodSpec, ShortcutSpec, VanillaSpec
+from snnsc.recipe.schema import DistillSpec, EvolutionarySpec, MethodSpec, ShortcutSpec, VanillaSpec
 
 PREFIX = "shortcuts."
 
@@ -35,7 +35,7 @@ def taps(method: MethodSpec, stages: Sequence[int]) -> list[tuple[int, int]]:
     match method:
         case VanillaSpec():
             return []
-        case ShortcutSpec(attach=attach) | EvolutionarySpec(attach=attach):
+        case ShortcutSpec(attach=attach) | EvolutionarySpec(attach=attach) | DistillSpec(attach=attach):
             if attach == "stage":
                 return [(s, blocks - 1) for s, blocks in enumerate(stages[:-1]) if blocks]
             return [(s, b) for s, blocks in enumerate(stages) for b in range(blocks)][:-1]

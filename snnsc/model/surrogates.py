@@ -9,12 +9,11 @@ Li et al., Neural Networks 2024 (code Brain-Cog-Lab/msg), for piecewise-linear.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import assert_never
 
 import torch
-from torch import Tensor
 
+from snnsc.model.equations import Slope
 from snnsc.recipe.schema import (
     AtanSpec,
     DspikeSpec,
@@ -26,11 +25,8 @@ from snnsc.recipe.schema import (
     TriangleSpec,
 )
 
-Surrogate = Callable[[Tensor, float], Tensor]
-"""(d, threshold) -> ds/du, elementwise; d in units of the membrane potential."""
 
-
-def build_surrogate(spec: SurrogateSpec) -> Surrogate:
+def build_surrogate(spec: SurrogateSpec) -> Slope:
     """The gradient that `spec` names, as a function of d = u - threshold and of the threshold."""
     match spec:
         case TriangleSpec(gamma=gamma):

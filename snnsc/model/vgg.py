@@ -1,16 +1,17 @@
-"""Plain convolutional networks: VGGSNN and `tiny`."""
+"""Plain convolutional networks: VGGSNN, CIFARNet, Simonyan's VGG and `tiny`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
 from snnsc.model.blocks import Cells, PlainBlock, Stem, pool2x2
 from snnsc.model.shortcuts import PooledLinear
-from snnsc.recipe.schema import TinySpec, VggSnnSpec
+from snnsc.recipe.schema import CifarNetSpec, TinySpec, VggSnnSpec, VggSpec
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,22 @@ class VggPlan:
     """Whether the head pools once more and flattens, or averages over space."""
 
 
-def vgg_plan(spec: VggSnnSpec | TinySpec) -> VggPlan:
+def vgg_plan(spec: VggSnnSpec | CifarNetSpec | VggSpec | TinySpec) -> VggPlan:
     """The plan of a named architecture."""
     match spec:
         case VggSnnSpec():
             return VggPlan(((64, 128), (256, 256), (512, 512), (512, 512)), flatten=True)
+        case CifarNetSpec():
+            return VggPlan(((256, 256), (256, 256), (512, 512), (1024, 1024)), flatten=False)
+        case VggSpec(arch=arch):
+            # Simonyan & Zisserman, ICLR 2015, configurations A and D
+            depth = (1, 1, 2, 2, 2) if arch == "vgg11" else (2, 2, 3, 3, 3)
+            widths = (64, 128, 256, 512, 512)
+            return VggPlan([(width,) * count for width, count in zip(widths, depth, strict=True)], flatten=False)
         case TinySpec(stages=stages):
             return VggPlan(stages, flatten=False)
+        case _:
+            assert_never(spec)
 
 
 class FlattenHead(nn.Module):

@@ -7,28 +7,49 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from snnsc.recipe.schema import Recipe
 
 
-def keys(model: type[BaseModel] = Recipe, path: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (key path, values and default, description); each member of a union with all of its keys in turn."""
+def keys() -> Iterator[tuple[str, str, str]]:
+    """Yield (key path, values and default, description); each member of a union with all of its keys in turn.
+
+    Nothing is said twice: what members of a union have in common stands under the first, and the others name it.
+    """
+    yield from _keys(Recipe, "", set())
+
+
+def _keys(model: type[BaseModel], path: str, said: set[object]) -> Iterator[tuple[str, str, str]]:
     for name, field in model.model_fields.items():
-        key = f"{path}{name}"
-        members = [a for a in _members(field.annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if _entry(path, name, field) in said:
+            continue
+        said.add(_entry(path, name, field))
+        key, tag = f"{path}{name}", field.discriminator
+        members = _models(field.annotation)
         if not members:
             yield key, _values(field.annotation, field.default), field.description or ""
-            continue
         for member in members:
-            if field.discriminator:
-                tag = member.model_fields[str(field.discriminator)]
-                chosen = isinstance(field.default, member)
-                what = (member.__doc__ or "").splitlines()[0] + (" The default." if chosen else "")
-                yield f"{key}.{field.discriminator}", _values(tag.annotation, PydanticUndefined), what
-            for inner in keys(member, f"{key}."):
-                if inner[0] != f"{key}.{field.discriminator}":
-                    yield inner
+            shared = [n for n, f in member.model_fields.items() if n != tag and _entry(f"{key}.", n, f) in said]
+            above = f"Also, as above: {', '.join(shared)}." if shared else ""
+            if isinstance(tag, str):
+                said.add(_entry(f"{key}.", tag, member.model_fields[tag]))
+                chosen = "The default." if isinstance(field.default, member) else ""
+                what = " ".join(filter(None, [(member.__doc__ or "").splitlines()[0], chosen, above]))
+                yield f"{key}.{tag}", _values(member.model_fields[tag].annotation, PydanticUndefined), what
+            elif above or field.default is None:
+                yield key, "not set" if field.default is None else "{}", f"{field.description} {above}".strip()
+            yield from _keys(member, f"{key}.", said)
+
+
+def _entry(path: str, name: str, field: FieldInfo) -> object:
+    """What is the same where the same would be said: key, type with all below it, default and description."""
+    return f"{path}{name}", repr(field.annotation), repr(field.default), field.description
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401
+    return [a for a in _members(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from snnsc.model.network import SpikingNetwork
-from snnsc.model.neurons import Neuron
+from snnsc.model.neurons import Neuron, RealSpike
 from snnsc.training.metrics import Evaluation, Scores
 
 
@@ -53,7 +53,11 @@ def neuron_outputs(model: nn.Module, receive: Callable[[str, Tensor], None]) -> 
 
         return call
 
-    handles = [m.register_forward_hook(hook(name)) for name, m in model.named_modules() if isinstance(m, Neuron)]
+    modules = list(model.named_modules())
+    # a layer of real spikes is called as it will be once its factors are folded away
+    inner = {f"{name}.neuron": name for name, module in modules if isinstance(module, RealSpike)}
+    neurons = ((inner.get(name, name), module) for name, module in modules if isinstance(module, Neuron))
+    handles = [module.register_forward_hook(hook(name)) for name, module in neurons]
     try:
         yield
     finally:

@@ -10,73 +10,36 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snnsc.data import Loaders
-from snnsc.errors import CheckError
+from snnsc.errors import CheckError, RecipeError
 from snnsc.model import Logits, SpikingNetwork, build_model
+from snnsc.model.masking import set_masks
 from snnsc.recipe.schema import Recipe
 from snnsc.training.device import autocast, pick_precision
 from snnsc.training.distributed import Place, add_up, share_buffers, share_model
 from snnsc.training.evaluate import evaluate
+from snnsc.training.events import EpochDone, StepDone
+from snnsc.training.gradients import GradientSums
+from snnsc.training.im_loss import im_loss, input_means
 from snnsc.training.losses import build_loss
-from snnsc.training.metrics import Evaluation, LayerActivity
+from snnsc.training.metrics import LayerActivity, class_labels
 from snnsc.training.optim import build_optimizer
-from snnsc.training.schedules import branch_weight, learning_rate
+from snnsc.training.schedules import branch_weight, learning_rate, masking_ratio
+from snnsc.training.teacher import Teacher, load_teacher
+from snnsc.training.weight_masks import mask_weight_gradients
+from snnsc.training.weighting import updated_step_weights
+
+__all__ = ["EpochDone", "StepDone", "Training"]
 
 FINITE_CHECK_EVERY = 50
 """Steps between looks at the loss on an accelerator, where each look waits for it."""
-GRADIENT_NORMS_AN_EPOCH = 32
-"""How many steps of an epoch, evenly spaced, the gradient norms are averaged over."""
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """An optimizer step is over. `loss` and `accuracy` are means over the epoch so far; reading them may wait."""
-
-    epoch: int
-    step: int
-    """Steps of this epoch that are done."""
-    steps: int
-    branch_weight: float
-    lr: float
-    samples_per_second: float
-    _sums: Tensor = field(repr=False)
-
-    @property
-    def loss(self) -> float:
-        """Mean training loss of the epoch so far."""
-        return float(self._sums[0] / self._sums[2])
-
-    @property
-    def accuracy(self) -> float:
-        """Training accuracy of the epoch so far, by the head alone."""
-        return float(self._sums[1] / self._sums[2])
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """An epoch and its evaluation are over."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    branch_weight: float
-    lr: float
-    gradient_norm: dict[str, float]
-    """Norm of the gradient of each block, mean over sampled steps."""
-    evaluation: Evaluation
-    """On the evaluation set."""
-    validation: Evaluation | None
-    """On the validation share, where the recipe sets one."""
-    is_best: bool
-    samples_per_second: float
-    seconds: float
-    """Of training and evaluation since the very start, resumed runs included."""
+GRADIENTS_AN_EPOCH = 32
+"""How many steps of an epoch, evenly spaced, the gradients are measured in."""
 
 
 class Training:
@@ -97,14 +60,16 @@ class Training:
         self.optimizer = build_optimizer(self.model, recipe.train.optimizer)
         self.precision = pick_precision(recipe.train.precision, place.device)
         self.loss = build_loss(recipe.method, recipe.train.label_smoothing)
+        self.teacher: Teacher | None = None
+        if recipe.method.teacher is not None:
+            self.teacher = load_teacher(recipe.method.teacher, recipe, loaders.facts.to_dict(), place.device)
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
         self.best_accuracy = -1.0
         self.last_accuracy = float("nan")
         self.last_layers: list[LayerActivity] = []
-        self._gradient_norms: dict[str, Tensor] = {}
-        self._clear_sums()
+        self._sums, self._gradients = self._no_sums()
         self._first_bad_step = torch.tensor(-1, device=place.device)
         torch.manual_seed(recipe.seed + 1)  # what is drawn in training does not repeat what drew the weights
         if state is not None:
@@ -116,8 +81,14 @@ class Training:
         while self.epoch < self.recipe.train.epochs:
             yield from self._epoch(forward)
 
+    def gather(self) -> None:
+        """Bring to the leader what each process counted for itself, before the leader's state is saved; all call."""
+        add_up(self._sums, self.place)
+        if not self.place.leads:
+            self._sums.zero_()
+
     def state(self) -> dict[str, Any]:
-        """Everything that `Training` needs to go on, but the weights; tensors, numbers and strings only."""
+        """Everything that `Training` needs to go on; tensors, numbers and strings only."""
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -127,15 +98,21 @@ class Training:
             "precision": self.precision,
             "steps_per_epoch": len(self.train_batches),
             "world_size": self.place.world_size,
+            "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
             "optimizer": self.optimizer.state_dict(),
             "sums": self._sums.cpu(),
-            "gradient_norms": {name: norm.cpu() for name, norm in self._gradient_norms.items()},
+            **self._gradients.state(),
             "rng_cpu": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state(self.place.device) if self.place.device.type == "cuda" else None,
             "model": self.model.state_dict(),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
+        if self.teacher is not None and state["teacher_sha256"] != self.teacher.sha256:
+            raise RecipeError(
+                f"method.teacher.checkpoint: {self.teacher.path}: is not the file that the run began with (other "
+                "SHA-256); put that one back"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
@@ -143,23 +120,28 @@ class Training:
             raise ValueError(f"epoch {self.epoch}, step {self.step} is not in the recipe")
         if state["steps_per_epoch"] != len(self.train_batches) or state["precision"] not in ("fp32", "bf16"):
             raise ValueError("steps_per_epoch or precision is not the run's")
+        if state["sums"].shape != self._sums.shape:
+            raise ValueError("sums are not the run's")
         self.seconds, self.best_accuracy = state["seconds"], state["best_accuracy"]
         self.last_accuracy = state["last_accuracy"]
         self.precision = state["precision"]
-        self._sums = state["sums"].to(self.place.device)
-        self._gradient_norms = {name: norm.to(self.place.device) for name, norm in state["gradient_norms"].items()}
+        if self.place.leads:  # its sums are those of all
+            self._sums = state["sums"].to(self.place.device)
+        self._gradients.restore(state)
         torch.set_rng_state(state["rng_cpu"])
         if state["rng_cuda"] is not None and self.place.device.type == "cuda":
             torch.cuda.set_rng_state(state["rng_cuda"], self.place.device)
 
-    def _clear_sums(self) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64, device=self.place.device)  # loss, correct, samples
-        self._gradient_norms = {}
+    def _no_sums(self) -> tuple[Tensor, GradientSums]:
+        # loss, correct, samples; with method.weighting also the correct ones of each time step alone
+        count = 3 if self.recipe.method.weighting is None else 3 + self.recipe.model.T
+        sums = torch.zeros(count, dtype=torch.float64, device=self.place.device)
+        return sums, GradientSums(self.place.device)
 
     def _epoch(self, forward: nn.Module) -> Iterator[StepDone | EpochDone]:
         started, seconds_before, steps_before = time.perf_counter(), self.seconds, self.step
         steps = len(self.train_batches)
-        sampled = max(1, steps // GRADIENT_NORMS_AN_EPOCH)
+        sampled = max(1, steps // GRADIENTS_AN_EPOCH)
         rate = 0.0
         self.model.train()
         for inputs, labels in self.train_batches.batches(self.epoch, self.step):
@@ -174,7 +156,7 @@ class Training:
         done = self._evaluate(*self._schedules(steps - 1), rate)
         self.seconds = seconds_before + time.perf_counter() - started
         self.epoch, self.step = self.epoch + 1, 0
-        self._clear_sums()
+        self._sums, self._gradients = self._no_sums()
         yield done
 
     def _schedules(self, step: int) -> tuple[float, float]:
@@ -187,26 +169,56 @@ class Training:
     def _train_step(
         self, forward: nn.Module, inputs: Tensor, labels: Tensor, weight: float, lr: float, measure: bool
     ) -> None:
-        device = self.place.device
+        device, masking = self.place.device, self.recipe.method.masking
         inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with autocast(self.precision, device):
-            logits: Logits = forward(inputs)
-        loss = self.loss(logits, labels, weight)
+        iteration, ratio = self._masking()
+        if masking is not None and masking.placement == "surrogate":
+            set_masks(self.model, ratio, (self.recipe.seed, iteration, self.place.rank))
+        logits, loss = self._loss(forward, inputs, labels, weight)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if measure:
-            self._measure_gradients()
+        if masking is not None and masking.placement == "weight":
+            mask_weight_gradients(self.model, ratio, (self.recipe.seed, iteration))
+        if measure:  # what the method lets through, before the clipping that belongs to the optimizer
+            self._gradients.add(self.model)
         if self.recipe.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.train.clip_norm)
         self.optimizer.step()
-        with torch.no_grad():
-            bad_now = ~torch.isfinite(loss) & (self._first_bad_step < 0)
-            self._first_bad_step = torch.where(bad_now, self.step, self._first_bad_step)
-            correct = (logits.main_TBK.mean(0).argmax(-1) == labels).sum()
-            samples = torch.full_like(correct, len(labels))
-            self._sums += torch.stack([loss.detach().double() * len(labels), correct, samples])
+        self._count(logits.main_TBK, labels, loss)
+
+    def _masking(self) -> tuple[int, float]:
+        """This iteration, and the share of its gradients that is masked."""
+        steps, masking = len(self.train_batches), self.recipe.method.masking
+        iteration = self.epoch * steps + self.step
+        if masking is None:
+            return iteration, 0.0
+        return iteration, masking_ratio(masking, iteration, steps, self.recipe.train.epochs)
+
+    def _loss(self, forward: nn.Module, inputs: Tensor, labels: Tensor, weight: float) -> tuple[Logits, Tensor]:
+        """Outputs, and all that is minimised: the method's loss and what the recipe puts on top."""
+        im, teacher = self.recipe.method.im_loss, self.teacher
+        with autocast(self.precision, self.place.device), input_means(self.model, wanted=im is not None) as means:
+            logits: Logits = forward(inputs)
+            taught_BK = None if teacher is None else teacher.logits(inputs)
+        loss = self.loss(logits, labels, weight)
+        if im is not None:
+            loss = loss + im.weight * im_loss(means, self.recipe.model.T)
+        if teacher is not None and taught_BK is not None:
+            loss = loss + teacher.loss(taught_BK, logits.main_TBK.mean(0))
+        return logits, loss
+
+    @torch.no_grad()
+    def _count(self, main_TBK: Tensor, labels: Tensor, loss: Tensor) -> None:
+        bad_now = ~torch.isfinite(loss) & (self._first_bad_step < 0)
+        self._first_bad_step = torch.where(bad_now, self.step, self._first_bad_step)
+        classes = class_labels(labels)
+        correct = (main_TBK.mean(0).argmax(-1) == classes).sum()
+        samples = torch.full_like(correct, len(labels))
+        self._sums[:3] += torch.stack([loss.detach().double() * len(labels), correct, samples])
+        if self.recipe.method.weighting is not None:
+            self._sums[3:] += (main_TBK.argmax(-1) == classes).sum(1)
         self._batch_samples = len(labels) * self.place.world_size
 
     def _check_finite(self) -> None:
@@ -216,15 +228,18 @@ class Training:
                 "lower train.optimizer.lr, raise train.warmup_epochs or set train.clip_norm"
             )
 
-    def _measure_gradients(self) -> None:
-        for name, block in gradient_blocks(self.model):
-            norm = nn.utils.get_total_norm([p.grad for p in block.parameters() if p.grad is not None])
-            total = torch.stack([norm.detach().double(), torch.ones_like(norm, dtype=torch.float64)])
-            self._gradient_norms[name] = self._gradient_norms.get(name, torch.zeros_like(total)) + total
+    def _weigh_steps(self) -> None:
+        """Weigh the time steps by their accuracy over this epoch; the same in all processes, as the sums are."""
+        weighting = self.recipe.method.weighting
+        if weighting is None or self.epoch < weighting.warmup_epochs:
+            return
+        weights_T = self.model.get_buffer("step_weights")
+        weights_T.copy_(updated_step_weights(weights_T, self._sums[3:] / self._sums[2], weighting.momentum))
 
     def _evaluate(self, weight: float, lr: float, rate: float) -> EpochDone:
         share_buffers(self.model, self.place)
         add_up(self._sums, self.place)
+        self._weigh_steps()
         classes, device = self.recipe.data.classes, self.place.device
         validation = None
         if self.loaders.validation is not None:
@@ -246,20 +261,14 @@ class Training:
             train_accuracy=float(self._sums[1] / self._sums[2]),
             branch_weight=weight,
             lr=lr,
-            gradient_norm={name: float(total[0] / total[1]) for name, total in self._gradient_norms.items()},
+            gradient_norm=self._gradients.norm(),
+            first_layer_gradient=self._gradients.first_layer(),
+            step_weights=None
+            if self.recipe.method.weighting is None
+            else self.model.get_buffer("step_weights").tolist(),
             evaluation=evaluation,
             validation=validation,
             is_best=is_best,
             samples_per_second=rate,
             seconds=self.seconds,
         )
-
-
-def gradient_blocks(model: SpikingNetwork) -> Iterator[tuple[str, nn.Module]]:
-    """The parts of a network whose gradient norms are told apart: first convolution, stem, every block, head."""
-    yield "stem.convs.0.conv", model.get_submodule("stem.convs.0.conv")
-    yield "stem", model.stem
-    for s, blocks in enumerate(model.stages):
-        for b, block in enumerate(blocks.children()):
-            yield f"stages.{s}.{b}", block
-    yield "head", model.head

@@ -13,13 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def class_labels(labels: Tensor) -> Tensor:
+    """The class of every sample, int64 [B]: `labels` itself, or the largest share of each row of [B, K]."""
+    return labels if labels.dim() == 1 else labels.argmax(-1)
+
+
 @dataclass(frozen=True)
 class LayerActivity:
     """How much a layer of neurons fires."""
 
     name: str
     firing_rate: float
-    """Mean spikes a neuron and time step."""
+    """Mean spikes a neuron and time step; of a layer of other values, such as ReLU's, the share that is not 0."""
     dead: float
     """Share of the neurons that never fired."""
 
@@ -82,8 +87,8 @@ class Scores:
         self.correct_by_branch[name] = self.correct_by_branch.get(name, torch.zeros_like(correct)) + correct
 
     def add_spikes(self, layer: str, spikes_TB: Tensor) -> None:
-        """Count the spikes [T, B, ...] of a layer of neurons."""
-        counts = spikes_TB.sum((0, 1), dtype=torch.float32).double()  # exact: at most T*B < 2^24 a neuron
+        """Count the spikes [T, B, ...] of a layer of neurons: its values that are not 0."""
+        counts = torch.count_nonzero(spikes_TB, (0, 1)).double()
         self.spikes[layer] = counts if layer not in self.spikes else self.spikes[layer] + counts
         self.neuron_steps[layer] = self.neuron_steps.get(layer, 0) + spikes_TB.shape[0] * spikes_TB.shape[1]
 

@@ -23,7 +23,8 @@ from snnsc.files import write_atomically
 from snnsc.recipe.load import to_toml
 from snnsc.recipe.schema import Recipe
 from snnsc.training.distributed import Place, any_process
-from snnsc.training.loop import EpochDone, StepDone, Training
+from snnsc.training.events import EpochDone, StepDone
+from snnsc.training.loop import Training
 from snnsc.training.metrics import Evaluation
 
 try:
@@ -166,6 +167,7 @@ def _record(
             yield event
             finished = training.epoch == training.recipe.train.epochs
             if not finished and _must_stop(training, event, stop_asked):
+                training.gather()
                 if leads:
                     _save_last(training, folder)
                 yield Interrupted(training.epoch, training.step, folder / LAST)
@@ -218,6 +220,8 @@ def metrics_line(done: EpochDone) -> dict[str, Any]:
         "lambda": done.branch_weight,
         "lr": done.lr,
         "gradient_norm": done.gradient_norm,
+        "first_layer_gradient": done.first_layer_gradient,
+        **({} if done.step_weights is None else {"step_weights": done.step_weights}),
         **_evaluation("", done.evaluation),
         **(_evaluation("validation_", done.validation) if done.validation else {}),
         "samples_per_second": done.samples_per_second,

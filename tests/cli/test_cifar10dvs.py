@@ -49,6 +49,7 @@ def test_the_shipped_recipe_trains_an_epoch(root, tmp_path):
     recipe, facts = source.recipe, source.facts
     assert (recipe.model.arch, recipe.model.T, recipe.data.size) == ("resnet18", 10, 48)
     assert facts["split_seed"] == 0
+    assert facts["source"] == "aedat4"
     assert len(str(facts["files_sha256"])) == 64
     assert facts["classes"] == list(CLASSES)
     assert len([name for name in source.model if name.startswith("shortcuts.")]) == 2 * 7  # every block but the last

@@ -14,7 +14,7 @@ import pytest
 from snnsc.cli import main
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-COMMANDS = ["train", "eval", "strip", "export", "energy", "recipes"]
+COMMANDS = ["train", "eval", "strip", "export", "energy", "compare", "recipes"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -102,8 +102,29 @@ def test_usage_errors(run: Run, arguments: list[str], message: str) -> None:
 def test_recipes_are_listed_with_their_first_line(run: Run) -> None:
     done = run("recipes")
     assert (done.returncode, done.stderr) == (0, "")
-    expected = {p.stem: p.read_text().splitlines()[0].removeprefix("# ") for p in RECIPES.glob("*.toml")}
-    assert dict(line.split(maxsplit=1) for line in done.stdout.splitlines()) == expected
+    groups = [dict(line.split(maxsplit=1) for line in group.splitlines()) for group in done.stdout.split("\n\n")]
+    folders = [RECIPES, *sorted({p.parent for p in RECIPES.rglob("*.toml")} - {RECIPES})]
+    assert groups == [
+        {
+            p.relative_to(RECIPES).with_suffix("").as_posix(): p.read_text().splitlines()[0].removeprefix("# ")
+            for p in folder.glob("*.toml")
+        }
+        for folder in folders
+    ]
+
+
+def test_every_key_is_explained_once(run: Run) -> None:
+    done = run("recipes", "--keys")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line for line in done.stdout.splitlines() if line]
+    said = list(zip(lines[::2], lines[1::2], strict=True))
+    assert len(set(said)) == len(said)
+    heads = dict(said)
+    assert heads['model.neuron.type = "lif"'].startswith("    Leaky integrate-and-fire")
+    assert heads['model.arch = "vggsnn"'].endswith(" Also, as above: T, neuron, surrogate, norm.")
+    assert sum(line.startswith("model.norm.type = ") for line in lines) == len(
+        {line for line in lines if line.startswith("model.norm.type = ")}
+    )
 
 
 def test_a_recipe_is_printed_to_start_from(run: Run) -> None:
@@ -143,6 +164,19 @@ def test_all_errors_of_a_recipe_with_exit_code_2(run: Run, tmp_path: Path) -> No
         (["train", "digits", "--set", "epochs"], "--set epochs: must be KEY=VALUE"),
         (["train", "digits", "--set", "name.x=1"], "--set name.x=1: name is a value"),
         (["train", "digits", "--set", "seed=[1"], "--set seed=[1: the value is not TOML"),
+        (["train", "--resume", "runs/x", "--seeds", "0,1"], "--resume goes on with the run as it was"),
+        (["train", "digits", "--seeds", ""], "--seeds : '' is no whole number from 0 on"),
+        (["train", "digits", "--seeds", "0,,1"], "--seeds 0,,1: '' is no whole number from 0 on"),
+        (["train", "digits", "--seeds", "0,x"], "--seeds 0,x: 'x' is no whole number from 0 on"),
+        (["train", "digits", "--seeds", "0,1.0"], "--seeds 0,1.0: '1.0' is no whole number from 0 on"),
+        (["train", "digits", "--seeds=-1"], "--seeds -1: '-1' is no whole number from 0 on"),
+        (["train", "digits", "--seeds", "1,2,01"], "--seeds 1,2,01: 1 stands there twice"),
+        (["train", "digits", "--seeds", "0,4294967296"], "--seeds 0,4294967296: 4294967296 is too large"),
+        (["train", "digits", "--seeds", "9" * 5000], f"--seeds {'9' * 5000}: {'9' * 5000} is too large"),
+        (["train", "digits", "--seeds", "0,1", "--set", "seed =3"], "--seeds sets the seed, and --set seed does too"),
+        (["compare", ".", "--json", "--markdown"], "--json and --markdown: standard output can only be one of both"),
+        (["compare", ".", "--png", "a.jpg"], "--png a.jpg: must end in .png"),
+        (["compare", ".", "--png", "none/a.png"], "--png none/a.png: there is no folder none"),
         (["train", "digits", "--device", "gpu"], "--device gpu: no such device here; there is cpu"),
         (["train", "a" * 300], "a" * 300 + ": cannot be read: File name too long"),
     ],
@@ -191,6 +225,9 @@ def files(tmp_path: Path) -> None:
         (["train", "--resume", "none"], "--resume none: no such run folder"),
         (["train", "--resume", "run"], "--resume run: has no last.pt"),
         (["train", "--resume", "broken"], "broken/last.pt: is no checkpoint of snnsc"),
+        (["compare", "none"], "none: no such run folder"),
+        (["compare", "text.pt"], "text.pt: no such run folder"),
+        (["compare", "run"], "run: is no run folder, as it has no recipe.toml, and no seeds.json either"),
         (["eval", "none.pt"], "none.pt: no such file"),
         (["strip", "none.pt"], "none.pt: no such file"),
         (["export", "none.pt"], "none.pt: no such file"),

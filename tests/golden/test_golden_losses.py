@@ -27,6 +27,9 @@ ARMS = {
         "model={neuron={type='if'},norm={type='bn'},arch='tiny'}",
         "model.surrogate={type='atan'}",
     ],
+    "distill-tet": ["method={mode='distill',loss={type='tet',lamb=0.05}}"],
+    "im-loss": ["method.im_loss={weight=1.0}"],
+    "masking": ["method.masking={ratio=0.5}"],
     "resnet20-thin": ["model={arch='resnet20-thin',T=2}", "method={attach='stage',mode='evolutionary'}"],
 }
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from snnsc import checkpoint, load
-from snnsc.checkpoint import Checkpoint
-from snnsc.errors import ModelFileError, SnnscError
+from snnsc.checkpoint import Checkpoint, check_time_steps, with_time_steps
+from snnsc.errors import ModelFileError, RecipeError, SnnscError
 from snnsc.model import build_model
 from snnsc.recipe.load import load_recipe
 
@@ -113,3 +113,20 @@ def test_weights_of_another_network_are_refused(source):
     other = load_recipe("digits", ["model.stages=[[8,8],[8]]", "train.compile=off"])
     with pytest.raises(ModelFileError, match="do not fit the recipe"):
         dataclasses.replace(source, recipe=other).build()
+
+
+def test_with_time_steps_changes_T_and_nothing_else():
+    recipe = load_recipe("digits", [])
+    other = with_time_steps(recipe, 7)
+    assert other.model.T == 7
+    assert with_time_steps(other, 4) == recipe
+    assert with_time_steps(recipe, 4) is recipe
+
+
+def test_time_steps_of_a_network_that_has_weights_for_each(source):
+    bound = load_recipe("digits", ["model.norm={type='bntt'}"])
+    check_time_steps(bound, 4)
+    check_time_steps(source.recipe, 9)
+    for look in (check_time_steps, with_time_steps):
+        with pytest.raises(RecipeError, match=r"^T = 9: the network has weights for each of its 4 time steps"):
+            look(bound, 9)

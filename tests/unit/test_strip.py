@@ -21,7 +21,11 @@ def made(arch="tiny", *overrides):
     data = "data={type='cifar10',size=16}"
     recipe = load_recipe("digits", [data, f"model={{arch='{arch}',T=2}}", "train.compile=off", *overrides])
     network = build_model(recipe)
-    network(torch.randn(4, 3, 16, 16))  # moves the running statistics away from where they start
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics become those of this batch, with which every layer fires
+    with torch.no_grad():
+        network(torch.randn(16, 3, 16, 16))
     return Checkpoint("train", recipe, FACTS, network.state_dict())
 
 
@@ -48,7 +52,9 @@ def test_removes_the_branches_and_nothing_else(tmp_path, arch):
 
     x = torch.randn(5, 3, 16, 16)
     with torch.inference_mode():
-        assert torch.equal(source.build()(x), stripped.build()(x))
+        expected = source.build()(x)
+        assert torch.equal(expected, stripped.build()(x))
+    assert not torch.equal(expected[0], expected[1]), "the network fires"
 
 
 def test_a_differing_output_writes_nothing(tmp_path, monkeypatch):
@@ -75,3 +81,14 @@ def test_a_missing_weight_of_the_main_path_is_an_error(tmp_path):
     weights = {k: v for k, v in source.model.items() if k != "head.linear.bias"}
     with pytest.raises(ModelFileError, match=r"head\.linear\.bias"):
         strip(dataclasses.replace(source, model=weights), [batch(2)], tmp_path / "s.pt")
+
+
+def test_the_weights_of_the_time_steps_stay(tmp_path):
+    source = made("tiny", "method.weighting={warmup_epochs=1}")
+    weights = source.model | {"step_weights": torch.tensor([1.25, 0.75])}
+    strip(dataclasses.replace(source, model=weights), [batch(2)], tmp_path / "s.pt")
+    stripped = checkpoint.read(tmp_path / "s.pt")
+    assert stripped.model["step_weights"].tolist() == [1.25, 0.75]
+    x, plain = torch.randn(3, 3, 16, 16), source.build()
+    with torch.inference_mode():
+        assert not torch.equal(stripped.build()(x), plain(x)), "they count"

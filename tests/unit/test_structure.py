@@ -30,11 +30,13 @@ MAY_IMPORT = {
     "checkpoint": {"errors", "recipe", "files", "model", "version"},
     "training": {"errors", "recipe", "files", "data", "model", "checkpoint"},
     "strip": {"errors", "recipe", "files", "model", "checkpoint"},
+    "compare": {"errors", "recipe", "files", "model"},
     "export": {
         "errors", "recipe", "files", "data", "model", "checkpoint", "training", "strip", "energy", "version",
     },
     "cli": {
-        "errors", "recipe", "files", "data", "model", "checkpoint", "training", "strip", "energy", "export", "version",
+        "errors", "recipe", "files", "data", "model", "checkpoint", "training", "strip", "energy", "export", "compare",
+        "version",
     },
     "__main__": {"cli"},
     "__init__": {"recipe", "model", "checkpoint"},
@@ -138,6 +140,11 @@ HEAVY = {"torch", "torchvision", "numpy", "onnx", "onnxruntime", "onnxscript", "
 def test_the_command_line_is_light() -> None:
     assert not loaded_by("import snnsc.cli") & (HEAVY | {"pydantic"})
     assert not loaded_by("import snnsc") & (HEAVY | {"pydantic", "typer"})
+
+
+def test_runs_are_compared_and_drawn_without_torch_but_for_their_parameters() -> None:
+    modules = "arms, picture, runs, seeds, spread, summary, table"
+    assert not loaded_by(f"from snnsc.compare import {modules}") & (HEAVY | {"matplotlib"})
 
 
 def test_energy_runs_without_torch() -> None:

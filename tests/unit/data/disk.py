@@ -28,12 +28,21 @@ def bin_bytes(events: np.ndarray) -> bytes:
     return b"".join(bytes((x, y)) + struct.pack(">I", (int(p) << 23) | t)[1:] for x, y, p, t in rows)
 
 
+def aedat2_bytes(events: np.ndarray, header: bytes = b"#!AER-DAT2.0\r\n# Timestamps tick is 1 us\r\n") -> bytes:
+    """jAER's AEDAT 2 of a DVS128: 32-bit address and time, big-endian; both axes turned round, ON is 0."""
+    address = (127 - events["y"].astype(">u4")) << 8 | (127 - events["x"].astype(">u4")) << 1 | (events["p"] == 0)
+    words = np.stack([address, events["t"] % 2**32], 1).astype(">u4")
+    return header + words.tobytes()
+
+
 def write_events(path: Path, events: np.ndarray, dimensions: tuple[int, int] = (34, 34)) -> None:
     """Write a recording in the format of its ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     match path.suffix:
         case ".bin":
             path.write_bytes(bin_bytes(events))
+        case ".aedat":
+            path.write_bytes(aedat2_bytes(events))
         case ".npy":
             np.save(path, events)
         case ".npz":

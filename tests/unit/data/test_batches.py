@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ import torch
 
 from snnsc.data.augment import FramePipeline, ImagePipeline
 from snnsc.data.batches import EvalBatches, TrainBatches, prefetched
+from snnsc.data.mixing import Mixing
 from snnsc.data.samples import ArraySamples
+from snnsc.data.splits import MIX, generator
 from snnsc.recipe.schema import EventAugment, ImageAugment
 
 AUGMENT = ImageAugment(crop=2, flip=True, cutout=3)
@@ -113,6 +116,65 @@ def test_ranks_share_the_evaluation(world_size):
         assert batches.samples == 50
         seen += [round(value) for x, _ in got for value in x[:, 0, 0, 0].tolist()]
     assert sorted(seen) == list(range(50))
+
+
+def mixed(**kw):
+    batches = loader(**kw)
+    return replace(batches, mixing=Mixing(0.8, 1.0, 5))
+
+
+def test_mixed_labels_are_probabilities():
+    (inputs, labels), (plain, classes) = (next(each.batches(0)) for each in (mixed(), loader()))
+    assert (labels.shape, labels.dtype) == ((8, 5), torch.float32)
+    assert torch.allclose(labels.sum(1), torch.ones(8))
+    assert inputs.shape == plain.shape
+    own, before = labels[torch.arange(8), classes], labels[torch.arange(8), classes.roll(1)]
+    assert torch.allclose(torch.where(classes == classes.roll(1), own, own + before), torch.ones(8))
+
+
+@pytest.mark.parametrize("start", [1, 4])
+def test_mixed_batches_resume_and_differ_by_epoch_and_seed(start):
+    whole = collect(mixed().batches(2))
+    assert equal(collect(mixed().batches(2, start)), whole[start:])
+    assert not equal(collect(mixed().batches(3)), whole)
+    assert not equal(collect(mixed(seed=1).batches(2)), whole)
+
+
+def test_a_rank_mixes_its_own_samples():
+    """All ranks draw the same share and box, so mixing a rank's plain batch by hand gives what it yields."""
+    for rank in range(2):
+        ours, plain = mixed(rank=rank, world_size=2).batches(1), loader(rank=rank, world_size=2).batches(1)
+        for step, ((inputs, labels), (raw, classes)) in enumerate(zip(ours, plain, strict=True)):
+            expected = Mixing(0.8, 1.0, 5)(raw, classes, generator(MIX, 0, 1, step))
+            assert torch.equal(inputs, expected[0])
+            assert torch.equal(labels, expected[1])
+
+
+def test_mixing_leaves_the_global_random_state_and_other_augmentation():
+    torch_state = torch.random.get_rng_state()
+    collect(mixed().batches(0))
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+
+
+def test_mixed_event_frames_are_mixed_alike_in_all_steps():
+    frames = np.zeros((20, 3, 2, 8, 8), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None, None, None]
+    pipeline = FramePipeline(EventAugment())
+    batches = TrainBatches(
+        ArraySamples(frames), np.arange(20), np.arange(20), pipeline, 0, 4, mixing=Mixing(0.5, 0.5, 20)
+    )
+    for inputs, labels in batches.batches(0):
+        assert inputs.shape == (3, 4, 2, 8, 8)
+        assert torch.equal(inputs[0], inputs[1])
+        assert torch.equal(inputs[0], inputs[2])
+        means = labels @ torch.arange(20.0)
+        assert torch.allclose(inputs.mean((0, 2, 3, 4)), means, atol=1e-4)
+
+
+def test_unaugmented_samples_of_training():
+    batches = mixed(chosen=np.arange(1, 50, 2)).unaugmented()
+    got = collect(batches.batches())
+    assert torch.cat([y for _, y in got]).tolist() == [i % 5 for i in range(1, 50, 2)]
+    assert torch.cat([x[:, 0, 0, 0] for x, _ in got]).round().tolist() == list(range(1, 50, 2))
 
 
 def test_event_batches_are_time_first():

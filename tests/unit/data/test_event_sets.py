@@ -8,7 +8,6 @@ from snnsc.errors import DataError
 from .disk import EVENT, event_tree, random_events, write_events
 
 FOLDER = {"type": "event-folder", "folder": "ev", "size": 34, "classes": 2}
-DIGITS = tuple("0123456789")
 
 
 def stored(batches):
@@ -23,7 +22,9 @@ def reads(monkeypatch):
 
 
 @pytest.mark.parametrize("slicing", ["time", "count"])
-@pytest.mark.parametrize(("ending", "sensor"), [(".bin", None), (".npy", (34, 34)), (".npz", (34, 34))])
+@pytest.mark.parametrize(
+    ("ending", "sensor"), [(".bin", None), (".npy", (34, 34)), (".npz", (34, 34)), (".aedat", (34, 34))]
+)
 def test_frame_sums_are_numbers_of_events(tmp_path, recipe, ending, sensor, slicing):
     written = event_tree(tmp_path / "ev", ending)
     keys = {"sensor": sensor} if sensor else {}
@@ -138,7 +139,7 @@ def test_by_processes_is_the_same(tmp_path, recipe, monkeypatch):
     assert np.array_equal(alone, several)
 
 
-@pytest.mark.parametrize("ending", [".bin", ".aedat4"])
+@pytest.mark.parametrize("ending", [".bin", ".aedat", ".aedat4"])
 def test_a_damaged_recording_is_named(tmp_path, recipe, ending, capfd):
     event_tree(tmp_path / "ev", ending)
     path = tmp_path / "ev" / "train" / "b" / f"2{ending}"
@@ -152,70 +153,3 @@ def test_arrays_without_a_sensor(tmp_path, recipe):
     event_tree(tmp_path / "ev", ".npy")
     with pytest.raises(DataError, match=r"data\.sensor"):
         build_loaders(recipe(**FOLDER), tmp_path)
-
-
-@pytest.mark.parametrize("name", ["NMNIST", "nmnist", "N-MNIST"])
-def test_nmnist_as_tonic_unpacks_it(tmp_path, recipe, name):
-    event_tree(tmp_path / name, ".bin", classes=DIGITS)
-    (tmp_path / name / "train").rename(tmp_path / name / "Train")
-    (tmp_path / name / "test").rename(tmp_path / name / "Test")
-    loaders = build_loaders(recipe(T=3, type="nmnist"), tmp_path)
-    assert (loaders.train.samples, loaders.test.samples) == (40, 20)
-    assert loaders.facts.classes == DIGITS
-    assert loaders.facts.channels == ("OFF", "ON")
-    assert loaders.facts.mean is None
-    assert loaders.test.labels_N.tolist() == sorted(list(range(10)) * 2)
-
-
-def test_nmnist_with_a_digit_missing(tmp_path, recipe):
-    event_tree(tmp_path / "NMNIST", ".bin", classes=DIGITS[:9])
-    with pytest.raises(DataError, match="missing: 9"):
-        build_loaders(recipe(type="nmnist"), tmp_path)
-
-
-@pytest.fixture
-def dvs(tmp_path):
-    """20 recordings a class; the split needs no decoding, so the frames are made in a test of their own."""
-    from snnsc.data.event_sets import DVS_CLASSES
-
-    rng = np.random.default_rng(0)
-    write_events(tmp_path / "one.aedat4", random_events(rng, 300, 128, 128), (128, 128))
-    for name in DVS_CLASSES:
-        folder = tmp_path / "CIFAR10DVS" / name
-        folder.mkdir(parents=True)
-        for index in rng.permutation(20):
-            (folder / f"cifar10_{name}_{index}.aedat4").write_bytes((tmp_path / "one.aedat4").read_bytes())
-        (tmp_path / "CIFAR10DVS" / f"{name}.zip").write_bytes(b"as tonic leaves it")
-    return tmp_path
-
-
-def test_cifar10dvs(dvs, recipe, monkeypatch):
-    loaders = build_loaders(recipe(T=2, type="cifar10dvs", size=128), dvs)
-    assert (loaders.train.samples, loaders.test.samples) == (180, 20)
-    assert np.bincount(loaders.test.labels_N).tolist() == [2] * 10
-    assert loaders.facts.split_seed == 0
-    frames = stored(loaders.test)
-    assert frames.dtype == np.uint8
-    assert (frames.sum((1, 2, 3, 4)) == 300).all()
-
-    monkeypatch.setattr("snnsc.data.event_sets.write_rows", _zeros)
-    again = build_loaders(recipe(T=2, type="cifar10dvs", seed=5, size=16), dvs)
-    other = build_loaders(recipe(T=2, type="cifar10dvs", split_seed=1, size=16), dvs)
-    assert again.facts.files_sha256 == loaders.facts.files_sha256
-    assert other.facts.files_sha256 != loaders.facts.files_sha256
-    assert other.facts.split_seed == 1
-
-
-def _zeros(target, rows, dtype, *_):
-    with target.open("wb") as file:
-        np.save(file, np.zeros((len(rows.paths), *rows.shape), dtype))
-
-
-def test_cifar10dvs_too_small_to_split(tmp_path, recipe):
-    from snnsc.data.event_sets import DVS_CLASSES
-
-    for name in DVS_CLASSES:
-        (tmp_path / "CIFAR10DVS" / name).mkdir(parents=True)
-        (tmp_path / "CIFAR10DVS" / name / "a.aedat4").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"10 recordings are too few"):
-        build_loaders(recipe(type="cifar10dvs"), tmp_path)

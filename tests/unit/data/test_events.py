@@ -7,12 +7,12 @@ from snnsc.errors import DataError
 from .disk import EVENT, bin_bytes, random_events, write_events
 
 
-@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat4"])
+@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat", ".aedat4"])
 def test_reads_what_was_written(tmp_path, ending):
     events = random_events(np.random.default_rng(0), 500)
     write_events(tmp_path / f"a{ending}", events)
     read = read_recording(tmp_path / f"a{ending}", (34, 34) if ending.startswith(".np") else None)
-    assert (read.width, read.height, len(read)) == (34, 34, 500)
+    assert (read.width, read.height, len(read)) == (*((128, 128) if ending == ".aedat" else (34, 34)), 500)
     assert np.array_equal(read.t_N, events["t"])
     assert np.array_equal(read.x_N, events["x"])
     assert np.array_equal(read.y_N, events["y"])
@@ -52,13 +52,13 @@ def test_polarity_of_minus_one_and_one(tmp_path):
     assert read.t_N.tolist() == [0.25, 0.5]
 
 
-@pytest.mark.parametrize("ending", [".npy", ".npz", ".aedat4"])
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".aedat", ".aedat4"])
 def test_a_recording_without_events_is_fine(tmp_path, ending):
     write_events(tmp_path / f"a{ending}", np.zeros(0, EVENT))
     assert len(read_recording(tmp_path / f"a{ending}", (34, 34))) == 0
 
 
-@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat4"])
+@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat", ".aedat4"])
 def test_zero_bytes(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     path.write_bytes(b"")
@@ -66,7 +66,7 @@ def test_zero_bytes(tmp_path, ending):
         read_recording(path, (34, 34))
 
 
-@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat4"])
+@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat", ".aedat4"])
 def test_truncated(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     write_events(path, random_events(np.random.default_rng(0), 500))
@@ -75,7 +75,7 @@ def test_truncated(tmp_path, ending):
         read_recording(path, (34, 34))
 
 
-@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat4"])
+@pytest.mark.parametrize("ending", [".bin", ".npy", ".npz", ".aedat", ".aedat4"])
 def test_text_under_a_recordings_name(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     path.write_text("not a recording, but a line of text" * 10)
@@ -155,6 +155,49 @@ def test_unknown_ending_and_missing_file(tmp_path):
         read_recording(tmp_path / "a.txt", (4, 4))
     with pytest.raises(DataError, match=r"b\.bin: "):
         read_recording(tmp_path / "b.bin", (4, 4))
+
+
+def gesture(tmp_path, table):
+    np.save(tmp_path / "3.npy", table)
+    return read_recording(tmp_path / "3.npy", (128, 128), "gesture")
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int64, np.uint64, np.float32, np.float64])
+def test_gesture_arrays_are_x_y_p_and_milliseconds(tmp_path, dtype):
+    read = gesture(tmp_path, np.array([[127, 0, 1, 0], [5, 6, 0, 40], [7, 8, 1, 41]], dtype))
+    assert read.x_N.tolist() == [127, 5, 7]
+    assert read.y_N.tolist() == [0, 6, 8]
+    assert read.on_N.tolist() == [True, False, True]
+    assert read.t_N.tolist() == [0, 40_000, 41_000]
+    assert (read.width, read.height) == (128, 128)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (np.zeros(4), r"expected an array \[events, 4\]"),
+        (np.zeros((2, 3)), r"it is \[2, 3\] of float64"),
+        (np.zeros((2, 4), "U1"), "of <U1"),
+        (np.array([[0.5, 0, 0, 0]]), "no whole or no finite number"),
+        (np.array([[0, 0, 0, np.nan]]), "no whole or no finite number"),
+        (np.array([[0, 0, 2, 0]]), "polarity p must be 0 or 1"),
+        (np.array([[0, 128, 1, 0]]), "y = 128 is outside the sensor of 128 x 128"),
+    ],
+)
+def test_no_gesture_arrays(tmp_path, table, said):
+    with pytest.raises(DataError, match=rf"3\.npy: .*{said}"):
+        gesture(tmp_path, table)
+
+
+def test_trimmed_to_the_box_of_the_events(tmp_path):
+    events = random_events(np.random.default_rng(0), 300, 240, 180)
+    events["x"], events["y"] = np.clip(events["x"], 20, 220), np.clip(events["y"], 3, 100)
+    events["x"][0], events["x"][1], events["y"][0], events["y"][1] = 20, 220, 3, 100
+    write_events(tmp_path / "a.bin", events)
+    read = read_recording(tmp_path / "a.bin", None, "trimmed")
+    assert (read.width, read.height) == (201, 98)
+    assert np.array_equal(read.x_N, events["x"] - 20)
+    assert np.array_equal(read.y_N, events["y"] - 3)
 
 
 def test_a_panic_of_the_decoder_is_an_error(tmp_path, monkeypatch):

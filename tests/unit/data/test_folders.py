@@ -57,7 +57,7 @@ def test_missing_split(tree):
 
 
 def test_wrong_number_of_classes(tree):
-    with pytest.raises(DataError, match=r"2 class folders \(a, b\), but data\.classes = 3"):
+    with pytest.raises(DataError, match=r"2 class folders \(a, b\), but the recipe says 3 classes"):
         list_files(tree, (".png",), 3)
 
 

@@ -121,9 +121,15 @@ def test_no_resize_keeps_the_counts():
         (".npy", (40, 40), 40, np.uint8),
         (".npy", (40, 30), 40, np.float16),
         (".aedat4", None, 34, np.float16),
+        (".aedat", None, 128, np.uint8),
+        (".aedat", None, 48, np.float16),
     ],
 )
 def test_dtype_is_exact_where_counts_are_stored(tmp_path, ending, sensor, size, first):
     rows = FrameRows((tmp_path / f"a{ending}",), sensor, 4, "time", size)
     assert rows.dtypes()[0] == first
     assert rows.dtypes()[-1] == np.float32
+
+
+def test_dtype_of_trimmed_recordings_is_that_of_means(tmp_path):
+    assert FrameRows((tmp_path / "a.bin",), None, 4, "time", 34, "trimmed").dtypes()[0] == np.float16

@@ -80,6 +80,23 @@ def test_own_statistics(root, recipe):
     assert (loaders.facts.mean, loaders.facts.std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
 
 
+def test_resized_crops_are_of_the_whole_files(root, recipe):
+    from snnsc.data.augment import Draws
+    from snnsc.data.crops import ATTEMPTS, CHANCES, resized_crop
+    from snnsc.data.splits import AUGMENT, ORDER, generator
+
+    zero_one = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    loaders = build_loaders(recipe(augment={"resized_crop": True}, **zero_one, **FOLDER), root)
+    inputs, _ = next(loaders.train.batches(0))
+    files = sorted((root / "pets" / "train").rglob("*.jpg"))
+    order = generator(ORDER, 0, 0).permutation(12)[:8]
+    chances = Draws(generator(AUGMENT, 0, 0, 0), 8, np.arange(8)).uniform(CHANCES).reshape(8, ATTEMPTS, 4)
+    for index, place in enumerate(order):
+        expected = np.asarray(resized_crop(Image.open(files[place]), 8, chances[index])).transpose(2, 0, 1)
+        assert np.array_equal(np.rint(inputs[index].numpy() * 255), expected)
+    assert set(loaders.facts.cache_keys) == {"test"}
+
+
 def test_second_run_decodes_nothing(root, recipe, monkeypatch):
     first = build_loaders(recipe(**FOLDER), root)
     calls = counted(monkeypatch)

@@ -99,6 +99,15 @@ def test_cifar100(recipe, cifar):
     assert written["test"].shape == (100, 3072)
 
 
+def test_cifar_with_resized_crops(recipe, cifar):
+    root, _ = cifar
+    loaders = build_loaders(recipe(type="cifar10", augment={"resized_crop": True, "autoaugment": "cifar10"}), root)
+    inputs, _ = next(loaders.train.batches(0))
+    assert inputs.shape == (8, 3, 32, 32)
+    assert next(loaders.train.batches(0))[0].equal(inputs)
+    assert not next(loaders.train.batches(1))[0].equal(inputs)
+
+
 def test_cifar_with_a_wrong_hash(recipe, cifar):
     root, _ = cifar
     path = root / "cifar-10-batches-py" / "data_batch_3"
@@ -116,6 +125,8 @@ def test_cifar_with_a_wrong_hash(recipe, cifar):
         ("cifar100", "cifar-100-python"),
         ("nmnist", "NMNIST/Train/<digit>"),
         ("cifar10dvs", "CIFAR10DVS/<class>"),
+        ("dvs128gesture", "DVSGesture/ibmGestureTrain/<user>_<light>/<label>"),
+        ("ncaltech101", "NCALTECH101/Caltech101/<class>"),
     ],
 )
 def test_no_network_says_what_to_put_where(recipe, tmp_path, monkeypatch, capfd, name, place):

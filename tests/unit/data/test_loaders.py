@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from snnsc.data import build_loaders, resolve_root
 from snnsc.errors import DataError, RecipeError
 
-from .disk import write_mnist
+from .disk import event_tree, write_mnist
 
 
 def test_root_override_recipe_environment_default(recipe, monkeypatch):
@@ -74,6 +75,32 @@ def test_resumed_training_sees_the_same_batches(root, recipe):
     tail = list(build_loaders(made, root).train.batches(3, start=5))
     assert len(tail) == len(whole) - 5
     assert all(a.equal(c) and b.equal(d) for (a, b), (c, d) in zip(tail, whole[5:], strict=True))
+
+
+@pytest.mark.parametrize("augment", [{"mixup": 0.2}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
+def test_mixing_is_of_training_alone(root, recipe, augment):
+    loaders = build_loaders(recipe(type="mnist", validation=0.2, augment=augment), root)
+    inputs, labels = next(loaders.train.batches(0))
+    assert (inputs.shape, labels.shape, labels.dtype) == ((8, 1, 28, 28), (8, 10), torch.float32)
+    for batches in (loaders.validation, loaders.test):
+        assert next(batches.batches())[1].dtype == torch.int64
+
+
+def test_mixed_events(tmp_path, recipe):
+    event_tree(tmp_path / "ev", ".bin")
+    made = recipe(type="event-folder", folder="ev", size=34, classes=2, augment={"mixup": 0.5, "cutmix": 1.0})
+    inputs, labels = next(build_loaders(made, tmp_path).train.batches(0))
+    assert (inputs.shape, labels.shape) == ((4, 8, 2, 34, 34), (8, 2))
+
+
+def test_resized_crop_of_images_in_memory(root, recipe):
+    plain = build_loaders(recipe(type="mnist"), root)
+    cropped = build_loaders(recipe(type="mnist", augment={"resized_crop": True}), root)
+    (a, first), (b, second) = next(plain.train.batches(0)), next(cropped.train.batches(0))
+    assert a.shape == b.shape
+    assert first.equal(second)
+    assert not a.equal(b)
+    assert next(plain.test.batches())[0].equal(next(cropped.test.batches())[0])
 
 
 def test_ranks_cover_the_test_set(root, recipe):

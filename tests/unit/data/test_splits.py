@@ -44,5 +44,5 @@ def test_files_hash_is_of_the_sorted_names():
 
 
 def test_streams_differ():
-    first = [generator(stream, 0).integers(2**32) for stream in range(1, 7)]
-    assert len(set(first)) == 6
+    first = [generator(stream, 0).integers(2**32) for stream in range(1, 8)]
+    assert len(set(first)) == 7

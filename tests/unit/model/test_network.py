@@ -1,4 +1,4 @@
-"""Architectures: sizes, shapes, names, branches, and two networks computed again by hand."""
+"""Architectures: sizes, shapes, names, branches."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from snnsc.model import Logits, build_model
 from snnsc.recipe.schema import Recipe
 
+from .by_hand import NORM
+
 THIN = [f"resnet{n}-thin" for n in (20, 32, 44, 56, 110, 152)]
-ARCHS = ["resnet18", "resnet34", "resnet20", "resnet19", *THIN, "vggsnn", "tiny"]
+RESIDUAL = ["resnet18", "resnet34", "resnet20", "resnet19", *THIN]
+ARCHS = [*RESIDUAL, "vggsnn", "cifarnet", "vgg11", "vgg16", "tiny"]
 RGB, EVENTS = "data={type='cifar10', size=16}", "data={type='nmnist', size=16}"
 
 
@@ -74,22 +76,64 @@ def test_parameter_count_of_vggsnn_and_tiny(make_recipe: Callable[..., Recipe]) 
     assert parameters(make_recipe()) == tiny
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_output_shapes(make_recipe: Callable[..., Recipe], arch: str) -> None:
-    for data, shape, classes in ((RGB, (2, 3, 16, 16), 10), (EVENTS, (3, 2, 2, 16, 16), 10)):
-        model = build_model(make_recipe(data, f"model.arch={arch}", "model.T=3", "method={mode='shortcut'}"))
+@pytest.mark.parametrize(
+    ("arch", "millions", "exact"),
+    [
+        ("resnet18", 11.690, residual(3, 64, 1, [2] * 4, W, 513_000) + (49 - 9) * 3 * 64),
+        ("resnet34", 21.798, residual(3, 64, 1, [3, 4, 6, 3], W, 513_000) + (49 - 9) * 3 * 64),
+    ],
+)
+def test_parameter_count_of_the_imagenet_stem(
+    make_recipe: Callable[..., Recipe], arch: str, millions: float, exact: int
+) -> None:
+    found = parameters(make_recipe("data={type='imagenet'}", f"model.arch={arch}", "model.stem=imagenet"))
+    assert found == exact
+    assert round(found / 1e6, 3) == millions
+
+
+@pytest.mark.parametrize(
+    ("arch", "millions", "widths"),
+    [
+        ("cifarnet", 19.49, [256] * 4 + [512] * 2 + [1024] * 2),
+        ("vgg11", 9.23, [64, 128, 256, 256, 512, 512, 512, 512]),
+        ("vgg16", 14.72, [64, 64, 128, 128, 256, 256, 256] + [512] * 6),
+    ],
+)
+def test_parameter_counts_of_plain_networks(
+    make_recipe: Callable[..., Recipe], arch: str, millions: float, widths: list[int]
+) -> None:
+    convs = zip([3, *widths[:-1]], widths, strict=True)
+    exact = sum(9 * a * b + 2 * b for a, b in convs) + widths[-1] * 10 + 10
+    assert parameters(make_recipe("data={type='cifar10'}", f"model.arch={arch}")) == exact
+    assert round(exact / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize(
+    ("arch", "extra"),
+    [
+        *((arch, "model.T=3") for arch in ARCHS),
+        *((arch, f"model.residual={form}") for arch in RESIDUAL[:4] + THIN[:1] for form in ("sew-add", "ms")),
+        ("resnet18", "model.stem=imagenet"),
+        ("resnet19", "model.variant=tet"),
+    ],
+)
+def test_output_shapes(make_recipe: Callable[..., Recipe], arch: str, extra: str) -> None:
+    size = 32 if "imagenet" in extra else 16
+    for data, shape in ((RGB, (2, 3, size, size)), (EVENTS, (3, 2, 2, size, size))):
+        data = data.replace("16", str(size))
+        model = build_model(make_recipe(data, f"model.arch={arch}", "model.T=3", extra, "method={mode='shortcut'}"))
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             logits = model(x)
             assert isinstance(logits, Logits)
             for each in (logits.main_TBK, *logits.branches_TBK.values()):
-                assert each.shape == (3, 2, classes)
+                assert each.shape == (3, 2, 10)
                 assert each.dtype == torch.float32
                 assert each.isfinite().all()
             assert list(logits.branches_TBK) == list(model.shortcuts)
             model.eval()
             out = model(x)
-            assert out.shape == (2, classes)
+            assert out.shape == (2, 10)
             assert torch.equal(out, model.logits(x).main_TBK.mean(0))
             assert torch.equal(out, model(x)), "state leaked from one call into the next"
 
@@ -104,29 +148,40 @@ def test_logits_are_float32_under_autocast(make_recipe: Callable[..., Recipe]) -
 
 
 @pytest.mark.parametrize(
-    ("arch", "stem", "stages"),
+    ("arch", "size", "stem", "stages"),
     [
-        ("resnet18", (64, 16), [(64, 16), (128, 8), (256, 4), (512, 2)]),
-        ("resnet20", (64, 8), [(64, 8), (128, 4), (256, 2), (512, 1)]),
-        ("resnet19", (128, 16), [(128, 16), (256, 8), (512, 4)]),
-        ("resnet20-thin", (16, 16), [(16, 16), (32, 8), (64, 4)]),
-        ("vggsnn", (64, 16), [(128, 16), (256, 8), (512, 4), (512, 2)]),
-        ("tiny", (16, 16), [(32, 16), (64, 8)]),
+        ("resnet18", 16, (64, 16), [(64, 16), (128, 8), (256, 4), (512, 2)]),
+        ("resnet18", 13, (64, 13), [(64, 13), (128, 7), (256, 4), (512, 2)]),
+        ("resnet18-imagenet", 32, (64, 8), [(64, 8), (128, 4), (256, 2), (512, 1)]),
+        ("resnet18-imagenet", 35, (64, 9), [(64, 9), (128, 5), (256, 3), (512, 2)]),
+        ("resnet20", 16, (64, 8), [(64, 8), (128, 4), (256, 2), (512, 1)]),
+        ("resnet19", 16, (128, 16), [(128, 16), (256, 8), (512, 4)]),
+        ("resnet20-thin", 16, (16, 16), [(16, 16), (32, 8), (64, 4)]),
+        ("vggsnn", 16, (64, 16), [(128, 16), (256, 8), (512, 4), (512, 2)]),
+        ("cifarnet", 16, (256, 16), [(256, 16), (256, 8), (512, 4), (1024, 2)]),
+        ("cifarnet", 11, (256, 11), [(256, 11), (256, 5), (512, 2), (1024, 1)]),
+        ("vgg11", 17, (64, 17), [(128, 8), (256, 4), (512, 2), (512, 1)]),
+        ("vgg16", 16, (64, 16), [(64, 16), (128, 8), (256, 4), (512, 2), (512, 1)]),
+        ("tiny", 16, (16, 16), [(32, 16), (64, 8)]),
     ],
 )
-def test_sizes_after_each_stage(make_recipe: Callable[..., Recipe], arch: str, stem, stages) -> None:
-    model = build_model(make_recipe(RGB, f"model.arch={arch}", "model.T=2")).eval()
-    seen: list[tuple[int, ...]] = []
-    for module in (model.stem, *(blocks[-1] for blocks in model.stages)):
-        module.register_forward_hook(lambda _m, _a, out: seen.append(tuple(out.shape)))
-    with torch.no_grad():
-        model(torch.randn(1, 3, 16, 16))
-    assert seen == [(2, 1, c, side, side) for c, side in (stem, *stages)]
+def test_sizes_after_each_stage(make_recipe: Callable[..., Recipe], arch: str, size: int, stem, stages) -> None:
+    """Halved sizes are rounded up by strides, and down by 2x2 pools."""
+    name = arch.removesuffix("-imagenet")
+    extra = ["model.stem=imagenet"] if arch != name else []
+    for form in ("standard", "sew-add", "ms") if name.startswith("resnet18") else (None,):
+        residual_form = [f"model.residual={form}"] if form else []
+        data = f"data={{type='cifar10', size={size}}}"
+        model = build_model(make_recipe(data, f"model.arch={name}", "model.T=2", *extra, *residual_form)).eval()
+        seen: list[tuple[int, ...]] = []
+        for module in (model.stem, *(blocks[-1] for blocks in model.stages if len(blocks))):
+            module.register_forward_hook(lambda _m, _a, out, seen=seen: seen.append(tuple(out.shape)))
+        with torch.no_grad():
+            model(torch.randn(1, 3, size, size))
+        assert seen == [(2, 1, c, side, side) for c, side in (stem, *stages)]
 
 
 # -------------------------------------------------------------------------------------------------------- names
-
-NORM = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
 
 
 def conv_norm(prefix: str) -> list[str]:
@@ -160,6 +215,25 @@ def test_state_dict_keys_are_frozen(make_recipe: Callable[..., Recipe]) -> None:
     assert list(thin.state_dict()) == [*conv_norm("stem.convs.0"), *blocks, *linear("head"), *branches]
 
 
+def test_state_dict_keys_of_the_options_are_frozen(make_recipe: Callable[..., Recipe]) -> None:
+    def keys(*overrides: str) -> list[str]:
+        return list(build_model(make_recipe(*overrides)).state_dict())
+
+    plain = keys("model.arch=resnet20-thin")
+    assert keys("model.arch=resnet20-thin", "model.residual=sew-add") == plain
+    head = ["head.head.linear.weight", "head.head.linear.bias"]
+    assert keys("model.arch=resnet20-thin", "model.residual=ms") == [*plain[:-2], *head]
+    assert [k for k in keys("model.norm.type=tebn") if k.startswith("stem")] == [
+        "stem.convs.0.conv.weight",
+        "stem.convs.0.norm.k",
+        *(f"stem.convs.0.norm.bn.{name}" for name in NORM),
+    ]
+    assert [k for k in keys("model.norm.type=bntt") if k.startswith("stem")] == [
+        "stem.convs.0.conv.weight",
+        *(f"stem.convs.0.norm.{name}" for name in ("weight", "running_mean", "running_var")),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arch", "block", "stage"),
     [
@@ -167,6 +241,8 @@ def test_state_dict_keys_are_frozen(make_recipe: Callable[..., Recipe]) -> None:
         ("resnet19", "0_0 0_1 0_2 1_0 1_1 1_2 2_0", "0_2 1_2"),
         ("resnet20-thin", "0_0 0_1 0_2 1_0 1_1 1_2 2_0 2_1", "0_2 1_2"),
         ("vggsnn", "0_0 1_0 1_1 2_0 2_1 3_0", "0_0 1_1 2_1"),
+        ("cifarnet", "0_0 1_0 1_1 2_0 2_1 3_0", "0_0 1_1 2_1"),
+        ("vgg11", "1_0 2_0 2_1 3_0 3_1 4_0", "1_0 2_1 3_1"),
         ("tiny", "0_0", "0_0"),
     ],
 )
@@ -174,7 +250,7 @@ def test_branches(make_recipe: Callable[..., Recipe], arch: str, block: str, sta
     plain = build_model(make_recipe(RGB, f"model.arch={arch}"))
     assert not [name for name in plain.state_dict() if name.startswith("shortcuts")]
     for attach, names in (("block", block.split()), ("stage", stage.split())):
-        for mode in ("shortcut", "evolutionary"):
+        for mode in ("shortcut", "evolutionary", "distill"):
             recipe = make_recipe(RGB, f"model.arch={arch}", f"method={{mode={mode!r}, attach={attach!r}}}")
             model = build_model(recipe)
             assert list(model.shortcuts) == names
@@ -262,87 +338,3 @@ def test_a_static_image_is_convolved_once(make_recipe: Callable[..., Recipe]) ->
         torch.testing.assert_close(held, repeated)
         assert model.logits(image, T=2).main_TBK.shape == (2, 3, 10)
         assert torch.equal(model.logits(image, T=2).main_TBK, held[:2])
-
-
-# ----------------------------------------------------------------------------------------- two networks by hand
-
-
-def lif(current: Tensor, T: int) -> Tensor:
-    v, spikes = torch.zeros_like(current[0]), []
-    for t in range(T):
-        u = 0.5 * v + current[t if len(current) > 1 else 0]
-        s = (u > 1).float()
-        v = u * (1 - s)
-        spikes.append(s)
-    return torch.stack(spikes)
-
-
-def conv_bn(weights: dict[str, Tensor], prefix: str, x: Tensor, factor: float = 1.0, **conv) -> Tensor:
-    y = F.conv2d(x.flatten(0, 1), weights[f"{prefix}.conv.weight"], **conv)
-    norm = [weights[f"{prefix}.norm.{name}"].view(-1, 1, 1) for name in NORM[:4]]
-    y = factor * norm[0] * (y - norm[2]) / torch.sqrt(norm[3] + 1e-5) + norm[1]
-    return y.view(*x.shape[:2], *y.shape[1:])
-
-
-def randomise(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Weights and statistics at which every layer fires."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if "norm" in name and "num" not in name:
-                noise = torch.rand(tensor.shape, generator=generator)
-                tensor.copy_({"weight": 1 + noise, "bias": noise, "running_mean": noise - 0.5}.get(
-                    name.rpartition(".")[2], 0.2 + noise))  # fmt: skip
-    return model.state_dict()
-
-
-def pool(x: Tensor) -> Tensor:
-    T, B, C, H, width = x.shape
-    return x.view(T, B, C, H // 2, 2, width // 2, 2).mean((4, 6))
-
-
-def test_tiny_by_hand(make_recipe: Callable[..., Recipe]) -> None:
-    model = build_model(make_recipe("model.T=3", "data={type='nmnist', size=8}")).eval()
-    w = randomise(model)
-    x = torch.randn(3, 4, 2, 8, 8, generator=torch.Generator().manual_seed(2))
-    s1 = lif(conv_bn(w, "stem.convs.0", x, padding=1), 3)
-    s2 = lif(conv_bn(w, "stages.0.0.conv", s1, padding=1), 3)
-    s3 = lif(conv_bn(w, "stages.1.0.conv", pool(s2), padding=1), 3)
-    assert all(0.05 < s.mean() < 0.95 for s in (s1, s2, s3))
-    expected = (s3.mean((-2, -1)) @ w["head.linear.weight"].T + w["head.linear.bias"]).mean(0)
-    with torch.no_grad():
-        torch.testing.assert_close(model(x), expected)
-
-
-@pytest.mark.parametrize(("arch", "pooled"), [("resnet18", False), ("resnet20", True)])
-def test_residual_blocks_by_hand(make_recipe: Callable[..., Recipe], arch: str, pooled: bool) -> None:
-    """out = LIF(BN(conv(LIF(BN(conv x)))) + shortcut(x)), tdBN's factor over sqrt(2) on the two summands."""
-    recipe = make_recipe(RGB, f"model.arch={arch}", "model.norm={type='tdbn', alpha=1.5}")
-    model = build_model(recipe).eval()
-    w = randomise(model)
-    half = 1.5 / 2**0.5
-    generator = torch.Generator().manual_seed(2)
-    x = (torch.rand(4, 2, 64, 8, 8, generator=generator) > 0.7).float()
-    first = lif(conv_bn(w, "stages.0.1.conv1", x, 1.5, padding=1), 4)
-    expected = lif(conv_bn(w, "stages.0.1.conv2", first, half, padding=1) + x, 4)
-    assert 0.05 < expected.mean() < 0.95
-    first = lif(conv_bn(w, "stages.1.0.conv1", x, 1.5, padding=1, stride=2), 4)
-    around = pool(x) if pooled else x
-    around = conv_bn(w, "stages.1.0.downsample", around, half, stride=1 if pooled else 2)
-    halved = lif(conv_bn(w, "stages.1.0.conv2", first, half, padding=1) + around, 4)
-    with torch.no_grad():
-        # a handful of currents lie within rounding of the threshold
-        assert (model.stages[0][1](x) != expected).float().mean() < 1e-3
-        assert (model.stages[1][0](x) != halved).float().mean() < 1e-3
-    assert 0.05 < halved.mean() < 0.95
-
-
-def test_resnet19_tet_head_by_hand(make_recipe: Callable[..., Recipe]) -> None:
-    model = build_model(make_recipe(RGB, "model.arch=resnet19", "model.variant=tet")).eval()
-    w = {name: 4 * t for name, t in model.head.state_dict().items()}
-    model.head.load_state_dict(w)
-    x = (torch.rand(4, 2, 512, 4, 4, generator=torch.Generator().manual_seed(2)) > 0.5).float()
-    hidden = lif(x.mean((-2, -1)) @ w["linear1.weight"].T + w["linear1.bias"], 4)
-    assert hidden.mean() > 0.02
-    with torch.no_grad():
-        torch.testing.assert_close(model.head(x), hidden @ w["linear2.weight"].T + w["linear2.bias"])

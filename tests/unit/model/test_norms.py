@@ -5,26 +5,49 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from snnsc.model.norms import Norm, build_norm
-from snnsc.recipe.schema import BnSpec, TdbnSpec
+from snnsc.model.norms import Bntt, Norm, Tebn, build_norm
+from snnsc.recipe.schema import BnSpec, BnttSpec, MpbnSpec, TdbnSpec, TebnSpec
 
-BN, TDBN = BnSpec(type="bn"), TdbnSpec(type="tdbn", alpha=1.5)
+BN, TDBN, TEBN, BNTT = BnSpec(type="bn"), TdbnSpec(type="tdbn", alpha=1.5), TebnSpec(type="tebn"), BnttSpec(type="bntt")
 CASES = [  # spec, threshold, summands, the factor by hand
     (BN, 0.5, 2, 1.0),
+    (MpbnSpec(type="mpbn"), 0.5, 2, 1.0),  # its second normalisation is the neuron's
     (TdbnSpec(type="tdbn"), 1.0, 1, 1.0),
     (TDBN, 0.5, 1, 0.75),
     (TDBN, 2.0, 2, 3 / np.sqrt(2)),
 ]
+GAMMA, BETA = torch.tensor([0.5, -2.0, 1.5]), torch.tensor([0.1, 0.2, -0.3])
+K = torch.tensor([1.3, -0.4])
+
+
+def sequence() -> torch.Tensor:
+    """[2, 3, 3, 4, 5], with a mean and a spread of each channel's and of each step's own."""
+    x = torch.randn(2, 3, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 3
+    return x * torch.tensor([1.0, 2.0]).view(2, 1, 1, 1, 1) + torch.tensor([1.0, -2.0, 0.0]).view(3, 1, 1)
 
 
 def trained(spec, threshold: float, summands: int) -> tuple[Norm, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    norm = build_norm(spec, 3, threshold, summands)
+    norm = build_norm(spec, 3, threshold=threshold, T=2, summands=summands)
+    assert isinstance(norm, Norm)
     with torch.no_grad():
-        norm.weight.copy_(torch.tensor([0.5, -2.0, 1.5]))
-        norm.bias.copy_(torch.tensor([0.1, 0.2, -0.3]))
-    return norm, torch.randn(6, 3, 4, 5, generator=generator) * 3 + torch.tensor([1.0, -2.0, 0.0]).view(3, 1, 1)
+        norm.weight.copy_(GAMMA)
+        norm.bias.copy_(BETA)
+    return norm, sequence()
+
+
+def per_step(spec) -> Tebn | Bntt:
+    norm = build_norm(spec, 3, threshold=1.0, T=2)
+    assert isinstance(norm, Tebn | Bntt)
+    with torch.no_grad():
+        if isinstance(norm, Tebn):
+            norm.bn.weight.copy_(GAMMA)
+            norm.bn.bias.copy_(BETA)
+            norm.k.copy_(K)
+        else:
+            norm.weight.copy_(torch.stack([GAMMA, BETA + 1]))
+    return norm
 
 
 @pytest.mark.parametrize(("spec", "threshold", "summands", "factor"), CASES)
@@ -32,14 +55,14 @@ def test_training_mode_formula(spec, threshold: float, summands: int, factor: fl
     norm, x = trained(spec, threshold, summands)
     found = norm(x).detach().numpy()
     a = x.double().numpy()
-    mean, var = a.mean((0, 2, 3)), a.var((0, 2, 3))
-    gamma, beta = np.array([0.5, -2.0, 1.5]), np.array([0.1, 0.2, -0.3])
+    mean, var = a.mean((0, 1, 3, 4)), a.var((0, 1, 3, 4))
+    gamma, beta = GAMMA.double().numpy(), BETA.double().numpy()
     column = (slice(None), None, None)
     expected = factor * gamma[column] * (a - mean[column]) / np.sqrt(var[column] + 1e-5) + beta[column]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     # the running statistics: a tenth of the way from (0, 1); the variance unbiased
     np.testing.assert_allclose(norm.running_mean, 0.1 * mean, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(norm.running_var, 0.9 + 0.1 * a.var((0, 2, 3), ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(norm.running_var, 0.9 + 0.1 * a.var((0, 1, 3, 4), ddof=1), rtol=1e-5)
     assert norm.num_batches_tracked == 1
 
 
@@ -59,16 +82,105 @@ def test_scale_and_shift_are_the_evaluation_mode(spec, threshold: float, summand
     assert all(torch.equal(before[name], tensor) for name, tensor in norm.state_dict().items())
 
 
-def test_tdbn_and_bn_have_the_same_keys() -> None:
-    assert build_norm(BN, 3, 1.0).state_dict().keys() == build_norm(TDBN, 3, 1.0).state_dict().keys()
+def test_bn_tdbn_and_mpbn_have_the_same_keys() -> None:
+    keys = [build_norm(spec, 3, threshold=1.0, T=2).state_dict().keys() for spec in (BN, TDBN, MpbnSpec(type="mpbn"))]
+    assert keys[0] == keys[1] == keys[2]
 
 
 def test_tdbn_gradient_reaches_gamma_with_the_factor() -> None:
     norm, x = trained(TDBN, 2.0, 1)
     plain, _ = trained(BN, 2.0, 1)
-    norm(x)[:, 0].square().sum().backward()
+    norm(x)[:, :, 0].square().sum().backward()
     # y = 3 * gamma * n + beta: with gamma three times as large, plain bn gives the same y
     with torch.no_grad():
         plain.weight.mul_(3)
-    plain(x)[:, 0].square().sum().backward()
+    plain(x)[:, :, 0].square().sum().backward()
     torch.testing.assert_close(norm.weight.grad, 3 * plain.weight.grad, rtol=1e-4, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------- time steps told apart
+
+
+def test_tebn_is_a_factor_for_each_step_on_bn_over_all_steps() -> None:
+    norm, (plain, x) = per_step(TEBN), trained(BN, 1.0, 1)
+    y, bn = norm(x), plain(x)
+    torch.testing.assert_close(y[0], 1.3 * bn[0])
+    torch.testing.assert_close(y[1], -0.4 * bn[1])
+    assert torch.equal(norm.bn.running_var, plain.running_var)
+    y[1].sum().backward()
+    torch.testing.assert_close(norm.k.grad, torch.stack([torch.zeros(()), bn[1].sum()]), rtol=1e-3, atol=1e-4)
+    assert torch.equal(build_norm(TEBN, 3, threshold=1.0, T=2)(x), build_norm(BN, 3, threshold=1.0, T=2)(x))
+
+
+def test_bntt_is_torchs_batch_normalisation_step_by_step() -> None:
+    norm, x = per_step(BNTT), sequence()
+    steps = [nn.BatchNorm2d(3) for _ in range(2)]
+    for t, step in enumerate(steps):
+        step.weight.data.copy_(norm.weight[t])  # its bias is 0
+    for _ in range(2):
+        y = norm(x)
+        expected = torch.stack([step(x[t]) for t, step in enumerate(steps)])
+        torch.testing.assert_close(y, expected)
+    norm.eval()
+    torch.testing.assert_close(norm(x), torch.stack([step.eval()(x[t]) for t, step in enumerate(steps)]))
+    for t, step in enumerate(steps):
+        torch.testing.assert_close(norm.running_mean[t], step.running_mean)
+        torch.testing.assert_close(norm.running_var[t], step.running_var)
+    assert {name: tuple(t.shape) for name, t in norm.state_dict().items()} == {
+        "weight": (2, 3),
+        "running_mean": (2, 3),
+        "running_var": (2, 3),
+    }
+    assert torch.equal(build_norm(BNTT, 3, threshold=1.0, T=2).weight, torch.ones(2, 3))
+
+
+def test_bntt_gradients_are_those_of_each_step() -> None:
+    norm, x = per_step(BNTT), sequence().requires_grad_()
+    other = x.detach().clone().requires_grad_()
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    (norm(x) * weight).sum().backward()
+    steps = [nn.functional.batch_norm(other[t], None, None, norm.weight[t].detach(), training=True) for t in range(2)]
+    (torch.stack(steps) * weight).sum().backward()
+    torch.testing.assert_close(x.grad, other.grad)
+
+
+@pytest.mark.parametrize("spec", [TEBN, BNTT])
+def test_per_step_scale_and_shift_are_the_evaluation_mode(spec) -> None:
+    norm, x = per_step(spec), sequence()
+    norm(x)
+    norm.eval()
+    scale_TC, shift_TC = norm.scale_and_shift()
+    assert scale_TC.shape == shift_TC.shape == (2, 3)
+    expected = scale_TC[:, None, :, None, None] * x + shift_TC[:, None, :, None, None]
+    torch.testing.assert_close(norm(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("spec", [TEBN, BNTT])
+def test_a_held_current_is_normalised_for_every_step(spec, training: bool) -> None:
+    held, given = per_step(spec).train(training), per_step(spec).train(training)
+    x = sequence()[:1]
+    y = held(x)
+    assert y.shape == (2, 3, 3, 4, 5)
+    torch.testing.assert_close(y, given(x.expand(2, -1, -1, -1, -1)))
+    if training and isinstance(held, Bntt) and isinstance(given, Bntt):
+        assert torch.equal(held.running_mean, given.running_mean)
+        assert torch.equal(held.running_var[0], held.running_var[1])
+
+
+@pytest.mark.parametrize("spec", [BN, TDBN])
+def test_a_held_current_stays_held_where_all_steps_are_normalised_alike(spec) -> None:
+    norm = build_norm(spec, 3, threshold=1.0, T=2)
+    assert norm(sequence()[:1]).shape == (1, 3, 3, 4, 5)
+
+
+@pytest.mark.parametrize("spec", [BN, TDBN, TEBN, BNTT])
+def test_memory_order_and_precision_are_kept_in_the_result(spec) -> None:
+    """Channels-last input, and bfloat16 under autocast, give the same numbers."""
+    x = sequence()
+    last = x.flatten(0, 1).to(memory_format=torch.channels_last).view(x.shape)
+    expected = build_norm(spec, 3, threshold=1.0, T=2)(x)
+    torch.testing.assert_close(build_norm(spec, 3, threshold=1.0, T=2)(last), expected, rtol=1e-5, atol=1e-5)
+    low = build_norm(spec, 3, threshold=1.0, T=2)(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), expected, rtol=0.05, atol=0.05)

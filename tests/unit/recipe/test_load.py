@@ -18,6 +18,7 @@ from snnsc.errors import RecipeError
 from snnsc.recipe.load import find_recipe, load_recipe, override, shipped_recipes, to_toml, validate
 from snnsc.recipe.schema import EvolutionarySpec, Recipe, SgdSpec
 
+PLAIN = "method.mode=vanilla"
 GOOD = """
 name = "good"
 [data]
@@ -64,11 +65,11 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (["train.epoch=3"], ["train.epoch: unknown key (did you mean 'epochs'?)"]),
         (["modle.T=3"], ["modle: unknown key (did you mean 'model'?)"]),
         (["method={mode='evolutionary', wieght=1}"], ["method.wieght: unknown key (did you mean 'weight'?)"]),
-        (["model.neuron={type='lif', tau=2}"], ["model.neuron.tau: unknown key (known: type, decay, threshold)"]),
+        (["model.neuron={type='lif', tau=2}"], ["model.neuron.tau: unknown key (known: threshold, "]),
         (["data.augment.flop=true"], ["data.augment.flop: unknown key (did you mean 'flip'?)"]),
         # a key of another member of the union
-        (["model.neuron={type='if', decay=0.5}"], ["model.neuron.decay: unknown key (known: type, threshold)"]),
-        (["method={mode='vanilla', weight=0.1}"], ["method.weight: unknown key (known: mode)"]),
+        (["model.neuron={type='if', decay=0.5}"], ["model.neuron.decay: unknown key (known: threshold, "]),
+        (["method={mode='vanilla', weight=0.1}"], ["method.weight: unknown key (did you mean 'weighting'?)"]),
         (["model.variant=tet"], ["model.variant: unknown key (known: "]),
         # wrong types, none of them converted
         (["train.epochs='3'"], ['train.epochs: must be a valid integer, not "3"']),
@@ -98,7 +99,7 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (["data.type=digit"], ["data.type: unknown value 'digit' (did you mean 'digits'?)"]),
         (["model.arch=resnet-18"], ["model.arch: unknown value 'resnet-18' (did you mean 'resnet18'?)"]),
         (["method.mode=evolution"], ["method.mode: unknown value 'evolution' (did you mean 'evolutionary'?)"]),
-        (["model.norm.type=zzz"], ["model.norm.type: unknown value 'zzz' (known: bn, tdbn)"]),
+        (["model.norm.type=zzz"], ["model.norm.type: unknown value 'zzz' (known: bn, tdbn, tebn, bntt, mpbn)"]),
         (["train.lr_schedule=cosin"], ["train.lr_schedule: unknown value 'cosin' (did you mean 'cosine'?)"]),
         (["train.precision=true"], ["train.precision: unknown value True (known: fp32, bf16, auto)"]),
         # missing
@@ -144,6 +145,28 @@ def test_a_good_recipe(tmp_path: Path) -> None:
             ["model.stages=[[16], [32, 64]]", "method={mode='shortcut', attach='stage'}"],
             ["model.stages: leaves no stage before the last for a branch to read"],
         ),
+        # options that do not go together
+        (
+            ["model.neuron={type='relu'}"],
+            ["model.T: must be 1 with model.neuron.type = 'relu', which has no memory of time"],
+        ),
+        (["model.neuron={type='relu'}", "model.T=1", "model.norm.type=tdbn"], ["model.norm.type: "]),
+        (["model.norm.type=bntt", "model.T=1"], ["model.norm.type: "]),
+        (["model.norm.type=tebn", "model.T=1"], ["model.norm.type: "]),
+        (["model.norm.type=mpbn", "model.neuron={type='clif'}"], ["model.norm.type: "]),
+        (["model.norm.type=tdbn", "model.neuron={type='glif'}"], ["model.norm.type: "]),
+        (["model.arch=resnet20-thin", "model.neuron={type='real-spike'}"], ["model.neuron.type: "]),
+        ([PLAIN, "method.weighting={}", "model.T=1"], ["method.weighting: ", "method.weighting.warmup_epochs: "]),
+        ([PLAIN, "method.weighting={warmup_epochs=1}", "method.loss={type='tet'}"], ["method.weighting: "]),
+        ([PLAIN, "method.masking={ratio=0.5,ramp={start=2,ratio=1.0}}"], ["method.masking.ramp.start: "]),
+        ([PLAIN, "method.masking={ratio=1.5}"], ["method.masking.ratio: "]),
+        (
+            [PLAIN, "model.neuron={type='relu'}", "model.T=1", "method.masking={}", "method.im_loss={}"],
+            ["method.masking: ", "method.im_loss: "],
+        ),
+        (["data.augment.resized_crop=true", "data.augment.crop=2"], ["data.augment.crop: "]),
+        (["data={type='cifar10',size=16}", "model={arch='resnet18',stem='imagenet'}"], ["data.size: "]),
+        (["model.norm.type=bntt", "train.batch_size=1"], ["train.batch_size: "]),
         (["model.stages=[[1],[0]]"], ["model.stages.1.0: must be greater than or equal to 1, not 0"]),
         (
             ["train.optimizer={type='sgd', momentum=0, nesterov=true}"],
@@ -412,7 +435,9 @@ def test_to_toml_reads_back_equal(name, seed, root, surrogate, optimizer, clip) 
 
 def test_to_toml_spells_every_key_out() -> None:
     written = tomllib.loads(to_toml(load_recipe("digits", ["train.optimizer={type='sgd'}"])))
-    assert written["model"]["neuron"] == {"type": "lif", "decay": 0.5, "threshold": 1.0}
+    assert written["model"]["neuron"] == {
+        "type": "lif", "decay": 0.5, "threshold": 1.0, "input_gain": 1.0, "reset": "hard", "detach_reset": False
+    }  # fmt: skip
     assert written["train"]["optimizer"].keys() == SgdSpec.model_fields.keys()
 
 

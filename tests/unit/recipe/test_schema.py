@@ -20,7 +20,9 @@ def all_specs(base: type[Spec] = Spec) -> Iterator[type[Spec]]:
 
 
 MEMBERS = [spec for spec in all_specs() if not spec.__name__.endswith("Base")]
-REQUIRED = {"folder": "x", "size": 32, "classes": 2, "epochs": 1, "name": "x"}
+REQUIRED = {
+    "folder": "x", "size": 32, "classes": 2, "epochs": 1, "name": "x", "start": 1.0, "ratio": 1.0, "checkpoint": "x"
+}  # fmt: skip
 NESTED = {"data": {"type": "digits"}, "model": {"arch": "tiny"}, "train": {"epochs": 1}}
 
 
@@ -65,7 +67,14 @@ def test_defaults_are_valid_and_nothing_can_be_set(spec: type[Spec]) -> None:
     ("spec", "expected"),
     [
         (schema.LifSpec, {"decay": 0.5, "threshold": 1.0}),
-        (schema.IfSpec, {"decay": 1.0, "threshold": 1.0}),
+        (schema.IfSpec, {"threshold": 1.0, "reset": "hard", "detach_reset": False}),
+        (schema.PlifSpec, {"tau": 2.0}),
+        (schema.GlifSpec, {"gates": (0.6, 0.8, 0.6), "tau": 0.25, "threshold": 0.5, "conduct": 0.5}),
+        (schema.MaskingSpec, {"ratio": 0.5, "placement": "surrogate", "ramp": None}),
+        (schema.WeightingSpec, {"warmup_epochs": 5, "momentum": 0.7}),
+        (schema.TetSpec, {"lamb": 1e-3, "target": 1.0}),
+        (schema.ImLossSpec, {"weight": 0.005}),
+        (schema.DistillSpec, {"attach": "block", "temperature": 3.0}),
         (schema.TriangleSpec, {"gamma": 1.0}),
         (schema.RectangleSpec, {"a": 1.0}),
         (schema.TanhSpec, {"k": 1.0}),
@@ -109,6 +118,9 @@ def test_every_data_set_knows_its_classes_and_channels(make_recipe: Callable[...
         "cifar100": (100, 3, 32, False),
         "nmnist": (10, 2, 34, True),
         "cifar10dvs": (10, 2, 48, True),
+        "imagenet": (1000, 3, 224, False),
+        "dvs128gesture": (11, 2, 48, True),
+        "ncaltech101": (101, 2, 48, True),
     }
     for name, facts in expected.items():
         data = make_recipe(f"data={{type={name!r}}}").data

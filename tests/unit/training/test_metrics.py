@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from snnsc.training.metrics import Evaluation, LayerActivity, Scores
+from snnsc.training.metrics import Evaluation, LayerActivity, Scores, class_labels
 
 T, N, K = 4, 60, 5
 RNG = np.random.default_rng(0)
@@ -80,3 +80,16 @@ def test_a_class_that_never_comes() -> None:
     found = scores.result()
     assert found.confusion == [[0, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert (found.accuracy, found.firing_rate) == (0.5, 0.0)
+
+
+def test_values_that_are_not_spikes_count_where_they_are_not_0() -> None:
+    scores = Scores(2)
+    scores.add_logits(torch.zeros(1, 2, 2), torch.tensor([0, 1]))
+    scores.add_spikes("relu", torch.tensor([[[0.3, 0.0, 7.0, 0.0]], [[0.0, 0.0, 2.0, 1e-9]]]).transpose(0, 1))
+    assert scores.result().layers == [LayerActivity("relu", 4 / 8, 1 / 4)]
+
+
+def test_the_class_of_mixed_labels_is_the_largest_share() -> None:
+    labels = torch.tensor([2, 0])
+    assert class_labels(labels) is labels
+    assert class_labels(torch.tensor([[0.1, 0.2, 0.7], [0.6, 0.4, 0.0]])).tolist() == [2, 0]

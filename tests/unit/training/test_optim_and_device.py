@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from snnsc.errors import RecipeError
+from snnsc.model import build_model
 from snnsc.recipe.schema import Recipe
 from snnsc.training.device import autocast, pick_device, pick_precision
 from snnsc.training.optim import build_optimizer
@@ -49,6 +50,40 @@ def test_every_parameter_is_trained(make_recipe: Callable[..., Recipe]) -> None:
         optimizer = build_optimizer(layer, make_recipe(f"train.optimizer={{{table}}}").train.optimizer)
         held = [id(p) for group in optimizer.param_groups for p in group["params"]]
         assert held == [id(p) for p in layer.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("keys", "constants"),
+    [
+        (["model.neuron={type='plif'}"], {"w"}),
+        (["model.neuron={type='diet-lif'}"], {"decay", "threshold"}),
+        (["model.neuron={type='real-spike'}"], {"factor"}),
+        (
+            ["model.neuron={type='glif'}"],
+            {"alpha", "beta", "gamma", "tau", "threshold", "leak", "reset_potential", "conduct"},
+        ),
+        (["model.norm={type='mpbn'}"], set()),
+        (["model.norm={type='tebn'}"], set()),
+        ([], set()),
+    ],
+    ids=str,
+)
+def test_constants_of_neurons_do_not_decay(
+    make_recipe: Callable[..., Recipe], keys: list[str], constants: set[str]
+) -> None:
+    recipe = make_recipe("train.optimizer={type='sgd', lr=0.5, weight_decay=0.5}", *keys)
+    model = build_model(recipe)
+    optimizer = build_optimizer(model, recipe.train.optimizer)
+    assert len(optimizer.param_groups) == (2 if constants else 1)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    held = {id(p) for p in optimizer.param_groups[-1]["params"]} if constants else set()
+    for name, parameter in model.named_parameters():
+        is_constant = name.rpartition(".")[2] in constants
+        assert (id(parameter) in held) == is_constant, name
+        torch.testing.assert_close(parameter, before[name] * (1 if is_constant else 0.75), rtol=1e-6, atol=0)
 
 
 def test_devices() -> None:

@@ -6,8 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from snnsc.recipe.schema import EvolutionarySpec, Recipe, ShortcutSpec, VanillaSpec
-from snnsc.training.schedules import branch_weight, learning_rate
+from snnsc.recipe.schema import (
+    DistillSpec,
+    EvolutionarySpec,
+    MaskingSpec,
+    RampSpec,
+    Recipe,
+    ShortcutSpec,
+    VanillaSpec,
+)
+from snnsc.training.schedules import branch_weight, learning_rate, masking_ratio
 
 
 def evolving(schedule: str, weight: float = 0.25) -> EvolutionarySpec:
@@ -25,6 +33,8 @@ def evolving(schedule: str, weight: float = 0.25) -> EvolutionarySpec:
         (evolving("cosine"), [0.25, 0.125 * (1 + 2**-0.5), 0.125, 0.125 * (1 - 2**-0.5), 0.25 * 2.4674e-6]),
         (evolving("constant"), [0.25, 0.25, 0.25, 0.25, 0.25]),
         (evolving("linear", 0.0), [0, 0, 0, 0, 0]),
+        (DistillSpec(mode="distill"), [0.25, 0.1875, 0.125, 0.0625, 0.25 / 1000]),
+        (DistillSpec(mode="distill", schedule="constant", weight=1.0), [1, 1, 1, 1, 1]),
     ],
     ids=lambda v: getattr(v, "schedule", getattr(v, "mode", "")),
 )
@@ -63,3 +73,14 @@ def test_warm_up_rises_evenly_to_the_peak(make_recipe: Callable[..., Recipe], sc
 def test_no_warm_up_and_a_single_step(make_recipe: Callable[..., Recipe]) -> None:
     train = make_recipe("train.epochs=1", "train.warmup_epochs=0.4").train
     assert learning_rate(train, 0, 1) == 0.01  # 0.4 of a step is none
+
+
+def test_masking_ratio() -> None:
+    constant = MaskingSpec(ratio=0.3)
+    assert {masking_ratio(constant, i, 10, 8) for i in range(80)} == {0.3}
+    # 0.5 through the first three epochs of ten steps, then five epochs to 1: 0.1 an epoch
+    ramp = MaskingSpec(ramp=RampSpec(start=3, ratio=1.0))
+    found = [masking_ratio(ramp, i, 10, 8) for i in (0, 29, 30, 35, 40, 70, 79, 80)]
+    assert found == pytest.approx([0.5, 0.5, 0.5, 0.55, 0.6, 0.9, 0.99, 1.0])
+    down = MaskingSpec(ratio=0.4, ramp=RampSpec(start=0.5, ratio=0.0))
+    assert [masking_ratio(down, i, 4, 1) for i in range(5)] == pytest.approx([0.4, 0.4, 0.4, 0.2, 0.0])

@@ -1,0 +1,214 @@
+"""Run a neuron over time: forward, and a backward pass that computes the membrane again.
+
+Legend: T time steps, N neurons of a layer (any shape). Only the input current is saved for the backward pass, which is
+`torch.func.vjp` of the same steps, compiled into one kernel: a layer costs about what a ReLU costs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnsc.model.equations import Slope
+from snnsc.model.masking import kept
+
+logger = logging.getLogger(__name__)
+
+UNROLLED_STEPS = 16
+"""Longest run of time steps in one compiled kernel; longer sequences are run in parts, to bound compile time."""
+
+State = tuple[Tensor, ...]
+Step = Callable[[State, Tensor, int], tuple[Tensor, State]]
+"""(state, current x, time step t) -> (spikes s, state')."""
+Equation = Callable[[State, Tensor, tuple[Tensor, ...], Slope | None], tuple[Tensor, State]]
+"""(state, current x, learned constants at this time step, surrogate gradient or None) -> (spikes s, state')."""
+
+
+def run_steps(step: Step, current_TN: Tensor, T: int, state: State) -> tuple[Tensor, State]:
+    """Run a step function over time.
+
+    Args:
+        step: The step function.
+        current_TN: Input current [T, N], or [1, N] for a current that is the same at every step.
+        T: Number of time steps.
+        state: State to start from, each [N] in float32.
+
+    Returns:
+        Spikes [T, N] of the current's type, and the last state in float32.
+    """
+    currents = current_TN.unbind(0)
+    # widened once, so that its gradients of all steps are summed in float32
+    held = currents[0].float() if len(currents) == 1 else None
+    spikes = []
+    for t in range(T):
+        # the membrane accumulates in float32 whatever the precision of the current
+        s, state = step(state, currents[t].float() if held is None else held, t)
+        spikes.append(s.to(current_TN.dtype))
+    return torch.stack(spikes), state
+
+
+def at_rest(current_TN: Tensor, states: int) -> State:
+    """The state of a sequence that begins: `states` times zeros [N] in float32."""
+    return tuple(torch.zeros_like(current_TN[0], dtype=torch.float32) for _ in range(states))
+
+
+class Kernels:
+    """Forward and backward of a run of T steps, from rest or from a given state.
+
+    Args:
+        equation: One time step.
+        slope: Its surrogate gradient.
+        states: Number of tensors in its state.
+        timed: Which of its learned constants have one value for each time step, [T, ...].
+        T: Number of time steps.
+        compiled: Whether to compile.
+    """
+
+    def __init__(
+        self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int, *, compiled: bool
+    ) -> None:
+        self.states, self.timed = states, timed
+        Tensors = tuple[Tensor, ...]
+
+        def run(current: Tensor, state: State, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Any:  # noqa: ANN401
+            def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
+                now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
+                if slope is None or mask is None:
+                    return equation(state, x, now, slope)
+                keep = kept(mask, t, x)
+                return equation(state, x, now, lambda d, threshold: slope(d, threshold) * keep)
+
+            return run_steps(step, current, T, state)
+
+        def forward(current: Tensor, constants: Tensors) -> Tensor:
+            return run(current, at_rest(current, states), constants, None, None)[0]  # type: ignore[no-any-return]
+
+        def backward(current: Tensor, constants: Tensors, mask: Tensor | None, grad: Tensor) -> Tensors:
+            def spikes(current: Tensor, *constants: Tensor) -> Tensor:
+                return run(current, at_rest(current, states), constants, slope, mask)[0]  # type: ignore[no-any-return]
+
+            return torch.func.vjp(spikes, current, *constants)[1](grad)  # type: ignore[no-any-return]
+
+        def forward_from(current: Tensor, state: State, constants: Tensors) -> tuple[Tensor, State]:
+            return run(current, state, constants, None, None)  # type: ignore[no-any-return]
+
+        def backward_from(
+            current: Tensor, state: State, constants: Tensors, mask: Tensor | None, grads: tuple[Tensor, State]
+        ) -> Tensors:
+            def whole(current: Tensor, *tensors: Tensor) -> tuple[Tensor, State]:
+                return run(current, tensors[:states], tensors[states:], slope, mask)  # type: ignore[no-any-return]
+
+            return torch.func.vjp(whole, current, *state, *constants)[1](grads)  # type: ignore[no-any-return]
+
+        self.forward, self.backward = _maybe_compile(forward, compiled), _maybe_compile(backward, compiled)
+        self.forward_from = _maybe_compile(forward_from, compiled)
+        self.backward_from = _maybe_compile(backward_from, compiled)
+
+
+def run_sequence(
+    kernels: Callable[[int], Kernels],
+    current_TN: Tensor,
+    T: int,
+    constants: tuple[Tensor, ...] = (),
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Spikes [T, N] of a sequence that begins at rest.
+
+    Args:
+        kernels: The kernels for a number of steps.
+        current_TN: Input current [T, N], or [1, N] for a current that is the same at every step.
+        T: Number of time steps.
+        constants: Learned constants; they broadcast over N, those that are timed over [T, N].
+        mask: Of the surrogate gradient, see `masking`.
+    """
+    if T <= UNROLLED_STEPS:
+        spikes: Tensor = _FromRest.apply(kernels(T), mask, current_TN, *constants)
+        return spikes
+    parts, state = [], at_rest(current_TN, kernels(UNROLLED_STEPS).states)
+    for start in range(0, T, UNROLLED_STEPS):
+        steps = min(UNROLLED_STEPS, T - start)
+        kernel = kernels(steps)
+        part = current_TN if current_TN.shape[0] == 1 else current_TN[start : start + steps]
+        now = [c[start : start + steps] if timed else c for c, timed in zip(constants, kernel.timed, strict=True)]
+        other = None if mask is None else mask ^ mask.new_tensor([start << 32, 0])  # a key of its own for each part
+        s, *state = _FromState.apply(kernel, other, part, *state, *now)
+        parts.append(s)
+    return torch.cat(parts)
+
+
+class _FromRest(torch.autograd.Function):
+    """A run from rest. Saves the current; the membrane is computed again in the backward kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, mask: Tensor | None, current: Tensor, *constants: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.kernels, ctx.mask = kernels, mask
+        ctx.save_for_backward(current, *constants)
+        # a kernel has no use for the graph behind its input
+        spikes: Tensor = kernels.forward(current.detach(), _detached(constants))
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        current, *constants = _detached(ctx.saved_tensors)
+        return None, None, *ctx.kernels.backward(current, tuple(constants), ctx.mask, grad.contiguous())
+
+
+class _FromState(torch.autograd.Function):
+    """A run from a given state, for sequences longer than one kernel."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        kernels: Kernels,
+        mask: Tensor | None,
+        current: Tensor,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.kernels, ctx.mask = kernels, mask
+        ctx.save_for_backward(current, *tensors)
+        state, constants = _detached(tensors[: kernels.states]), _detached(tensors[kernels.states :])
+        spikes, last = kernels.forward_from(current.detach(), state, constants)
+        return spikes, *last
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *grad_state: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        current, *tensors = _detached(ctx.saved_tensors)
+        states = ctx.kernels.states
+        grads = grad.contiguous(), tuple(g.contiguous() for g in grad_state)
+        found = ctx.kernels.backward_from(current, tuple(tensors[:states]), tuple(tensors[states:]), ctx.mask, grads)
+        return None, None, *found
+
+
+def _detached(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(t.detach() for t in tensors)
+
+
+def _maybe_compile(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+    if not compiled:
+        return function
+    compile_: Any = torch.compile
+    options: dict[str, bool] = {"dynamic": True}  # one compilation for all layer sizes
+    if "isolate_recompiles" in inspect.signature(compile_).parameters:
+        options["isolate_recompiles"] = True  # kernels of other constants do not count against its limit
+    kernel: Callable[..., Any] = compile_(function, **options)
+    return kernel
+
+
+@functools.cache
+def can_compile(device_type: str) -> bool:
+    """Whether torch.compile works for this kind of device; the reason why not is logged, once."""
+    try:
+        probe = torch.compile(lambda x: x * 2 + 1)
+        probe(torch.zeros(4, device=device_type))
+    except (RuntimeError, OSError, ImportError) as e:  # no C++ compiler, or no Triton
+        lines = [line.strip() for line in str(e).splitlines() if line.strip() and not line.strip().endswith("raised:")]
+        reason = lines[0] if lines else type(e).__name__
+        logger.warning("no compiler for %s, neurons run eagerly (slower): %s", device_type, reason)
+        return False
+    return True
