@@ -23,6 +23,8 @@ from snnsc.recipe.schema import ImpossibleCombination, Recipe
 
 Key = tuple[str | int, ...]
 Tables = dict[str, Any]
+TAGS = ("type", "arch", "mode")
+"""Keys that choose a member of a union."""
 DEEPEST = 16
 """Levels of tables and arrays that are looked into; a recipe has four."""
 
@@ -99,16 +101,38 @@ def override(tables: Tables, overrides: Sequence[str]) -> Tables:
         if not equals or not all(parts):
             raise RecipeError(f"--set {text}: must be KEY=VALUE, such as train.epochs=5")
         table = tables
+        model: type[BaseModel] | None = Recipe
         for i, part in enumerate(parts[:-1]):
+            if part not in table and parts[-1] not in TAGS:
+                table[part] = _default_tag(model, part)
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise RecipeError(f"--set {text}: {'.'.join(parts[: i + 1])} is a value, it has no keys below it")
+            model = _chosen(model, part, table)
         table[parts[-1]] = _toml_value(value.strip(), text)
-        _switch(table, parts, {name for name in table if ".".join([*parts[:-1], name]) in overridden})
+        _switch(table, parts, overridden)
     return tables
 
 
-def _switch(table: Tables, parts: Sequence[str], kept: set[str]) -> None:
+def _default_tag(model: type[BaseModel] | None, part: str) -> Tables:
+    """What a table that the file leaves out starts from: the tag of the default, where it is a member of a union.
+
+    So `--set model.surrogate.gamma=2` changes the triangle that the recipe has without saying so.
+    """
+    field = model.model_fields.get(part) if model else None
+    if field is None or not field.discriminator or not isinstance(field.default, BaseModel):
+        return {}
+    tag = str(field.discriminator)
+    return {tag: getattr(field.default, tag)}
+
+
+def _chosen(model: type[BaseModel] | None, part: str, table: Tables) -> type[BaseModel] | None:
+    """The model of the table under `part`: the only one there is, or the member that the table's tag names."""
+    found, members = _below(model, part)
+    return found or next((members[str(table[tag])] for tag in TAGS if str(table.get(tag)) in members), None)
+
+
+def _switch(table: Tables, parts: Sequence[str], overridden: set[str]) -> None:
     """Where the override chose a member of a union, drop the file's keys that only its other members have.
 
     So `--set method.mode=vanilla` is enough to leave out the branches of a recipe that sets their weight.
@@ -118,11 +142,23 @@ def _switch(table: Tables, parts: Sequence[str], kept: set[str]) -> None:
     for part in parts[:-1]:
         model, members = _below(model, part)
     chosen = members.get(str(table[parts[-1]]))
-    if chosen is None or parts[-1] not in ("type", "arch", "mode"):
-        return
-    others = {name for member in members.values() for name in member.model_fields}
-    for name in (others & table.keys()) - chosen.model_fields.keys() - kept:  # a misspelled key stays, as an error
-        del table[name]
+    if chosen is not None and parts[-1] in TAGS:
+        _drop_foreign(table, chosen, set(members.values()), ".".join(parts[:-1]), overridden)
+
+
+def _drop_foreign(
+    table: Tables, chosen: type[BaseModel], members: set[type[BaseModel]], path: str, overridden: set[str]
+) -> None:
+    """Delete keys that other members have and the chosen one has not, in its tables too; a misspelled key stays."""
+    others = {name for member in members for name in member.model_fields}
+    for name in list(table):
+        if f"{path}.{name}" in overridden:
+            continue
+        if name in others and name not in chosen.model_fields:
+            del table[name]
+        elif isinstance(table[name], dict) and (inner := _below(chosen, name)[0]) is not None:
+            siblings = {found for member in members if (found := _below(member, name)[0]) is not None}
+            _drop_foreign(table[name], inner, siblings, f"{path}.{name}", overridden)
 
 
 def _toml_value(value: str, text: str) -> object:
@@ -195,8 +231,12 @@ def _problem(kind: str, loc: Key, item: Any, model: type[BaseModel] | None) -> t
     ctx = item.get("ctx", {})
     match kind:
         case "extra_forbidden":
+            if owners := _owners(str(loc[-1]), model):
+                return loc, f"unknown key here; it goes with {', '.join(owners)}"
             names = list(model.model_fields) if model else []
             return loc, "unknown key" + _suggest(str(loc[-1]), names)
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return loc, f"is a table, not {_shown(item['input'])}; write {_table_of(loc, model)}"
         case "missing":
             return loc, "missing"
         case "union_tag_not_found":
@@ -210,6 +250,38 @@ def _problem(kind: str, loc: Key, item: Any, model: type[BaseModel] | None) -> t
         case _:
             what = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             return loc, f"must be {what}, not {_shown(item['input'])}" if what != item["msg"] else what
+
+
+def _owners(key: str, model: type[BaseModel] | None) -> list[str]:
+    """The members of a union that have a key which their fellow `model` has not, as `type = glif, clif`."""
+    for tag, members in _unions(Recipe):
+        if model in members.values():
+            found = [name for name, member in members.items() if key in member.model_fields]
+            return [f"{tag} = {', '.join(found)}"] if found else []
+    return []
+
+
+def _unions(model: type[BaseModel]) -> Iterable[tuple[str, dict[str, type[BaseModel]]]]:
+    """(tag, members) of every union of the schema below `model`."""
+    for name, field in model.model_fields.items():
+        inner, members = _below(model, name)
+        if members:
+            yield str(field.discriminator), members
+        for member in {inner, *members.values()} - {None}:
+            assert member is not None
+            yield from _unions(member)
+
+
+def _table_of(loc: Key, model: type[BaseModel] | None) -> str:
+    """How the table at `loc`, a field of `model`, is written in a file and on the command line."""
+    key = _dotted(loc)
+    field = model.model_fields.get(str(loc[-1])) if model else None
+    members = _below(model, loc[-1])[1]
+    if field is not None and members:
+        return f"{key}.{field.discriminator} = ..., one of {', '.join(members)}"
+    inner = _below(model, loc[-1])[0]
+    required = [name for name, f in inner.model_fields.items() if f.is_required()] if inner else []
+    return f"{key} = {{}} for its defaults" if inner and not required else f"{key}.{(required or ['KEY'])[0]} = ..."
 
 
 def _suggest(word: str, known: Sequence[str]) -> str:
@@ -249,13 +321,14 @@ def _below(model: type[BaseModel] | None, part: str | int) -> tuple[type[BaseMod
     if field is None:
         return None, {}
     annotation: Any = field.annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, {}
-    members = {}
-    if field.discriminator:
-        for member in annotation.__args__:
-            for tag in member.model_fields[str(field.discriminator)].annotation.__args__:
-                members[tag] = member
+    if not field.discriminator:  # a table, perhaps one that may be left out
+        options = getattr(annotation, "__args__", (annotation,))
+        return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None), {}
+    members = {
+        tag: member
+        for member in annotation.__args__
+        for tag in member.model_fields[str(field.discriminator)].annotation.__args__
+    }
     return None, members
 
 

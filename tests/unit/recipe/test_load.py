@@ -65,12 +65,12 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (["train.epoch=3"], ["train.epoch: unknown key (did you mean 'epochs'?)"]),
         (["modle.T=3"], ["modle: unknown key (did you mean 'model'?)"]),
         (["method={mode='evolutionary', wieght=1}"], ["method.wieght: unknown key (did you mean 'weight'?)"]),
-        (["model.neuron={type='lif', tau=2}"], ["model.neuron.tau: unknown key (known: threshold, "]),
+        (["model.neuron={type='lif', tau=2}"], ["model.neuron.tau: unknown key here; it goes with "]),
         (["data.augment.flop=true"], ["data.augment.flop: unknown key (did you mean 'flip'?)"]),
         # a key of another member of the union
-        (["model.neuron={type='if', decay=0.5}"], ["model.neuron.decay: unknown key (known: threshold, "]),
-        (["method={mode='vanilla', weight=0.1}"], ["method.weight: unknown key (did you mean 'weighting'?)"]),
-        (["model.variant=tet"], ["model.variant: unknown key (known: "]),
+        (["model.neuron={type='if', decay=0.5}"], ["model.neuron.decay: unknown key here; it goes with "]),
+        (["method={mode='vanilla', weight=0.1}"], ["method.weight: unknown key here; it goes with mode = evolutionary, distill"]),
+        (["model.variant=tet"], ["model.variant: unknown key here; it goes with arch = resnet19"]),
         # wrong types, none of them converted
         (["train.epochs='3'"], ['train.epochs: must be a valid integer, not "3"']),
         (["train.epochs=3.0"], ["train.epochs: must be a valid integer, not 3.0"]),
@@ -78,8 +78,8 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (["name=3"], ["name: must be a valid string, not 3"]),
         (["train.optimizer={type='adamw', lr='0.1'}"], ['train.optimizer.lr: must be a valid number, not "0.1"']),
         (["data.augment.flip=1"], ["data.augment.flip: must be a valid boolean, not 1"]),
-        (["train=5"], ["train: must be an object, not 5"]),
-        (["data=digits"], ['data: must be an object, not "digits"']),
+        (["train=5"], ["train: is a table, not 5; write train.epochs = ..."]),
+        (["data=digits"], ['data: is a table, not "digits"; write data.type = ..., one of digits, ']),
         # out of range
         (["train.epochs=0"], ["train.epochs: must be greater than or equal to 1, not 0"]),
         (["model.T=257"], ["model.T: must be less than or equal to 256, not 257"]),
@@ -104,7 +104,7 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (["train.precision=true"], ["train.precision: unknown value True (known: fp32, bf16, auto)"]),
         # missing
         (["data={}"], ["data.type: missing"]),
-        (["model.neuron.decay=0.9"], ["model.neuron.type: missing"]),
+        (["model.neuron={decay=0.9}"], ["model.neuron.type: missing"]),
         (["train={}"], ["train.epochs: missing"]),
         (["data={type='image-folder', size=32}"], ["data.folder: missing", "data.classes: missing"]),
         # values that no key takes
@@ -468,3 +468,32 @@ def test_set_of_a_tag_does_not_hide_a_misspelled_key(tmp_path, mode):
     path.write_text(find_recipe("digits").read_text().replace("weight =", "wieght ="))
     with pytest.raises(RecipeError, match=r"method\.wieght: unknown key"):
         load_recipe(path, [f"method.mode={mode}"])
+
+
+def test_set_of_a_key_changes_the_default_that_the_file_leaves_out():
+    recipe = load_recipe("digits", ["model.surrogate.gamma=2", "model.neuron.reset=soft"])
+    assert (recipe.model.surrogate.type, recipe.model.surrogate.gamma) == ("triangle", 2.0)
+    assert (recipe.model.neuron.type, recipe.model.neuron.reset) == ("lif", "soft")
+    with pytest.raises(RecipeError, match=r"method\.loss\.lamb: unknown key here; it goes with type = tet"):
+        load_recipe("digits", ["method.loss.lamb=0.1"])
+
+
+def test_set_of_a_tag_drops_foreign_keys_of_inner_tables_too():
+    recipe = load_recipe("guo2024/cifar10dvs-resnet18-t10", ["data.type=cifar10"])  # the file sets data.augment.roll
+    assert recipe.data.augment.flip
+    with pytest.raises(RecipeError, match=r"data\.augment\.roll: unknown key"):
+        load_recipe("guo2024/cifar10dvs-resnet18-t10", ["data.type=cifar10", "data.augment.roll=3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("method.loss=tet", 'method.loss: is a table, not "tet"; write method.loss.type = ..., one of ce, tet'),
+        ("method.masking=true", "method.masking: is a table, not true; write method.masking = {} for its defaults"),
+        ("method.teacher=x.pt", 'method.teacher: is a table, not "x.pt"; write method.teacher.checkpoint = ...'),
+    ],
+)
+def test_a_value_in_place_of_a_table_says_how_it_is_written(override, what):
+    with pytest.raises(RecipeError) as error:
+        load_recipe("digits", [override])
+    assert str(error.value) == f"digits: {what}"
