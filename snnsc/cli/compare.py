@@ -81,12 +81,14 @@ def _show(summaries: Sequence[Summary], between: Sequence[Difference], *, as_mar
 
 
 def _warn(arms: Sequence[Arm]) -> None:
-    from snnsc.compare.arms import data_sets
+    from snnsc.compare.arms import data_sets, unequal
 
     sets = data_sets(arms)
     if len(set(sets)) > 1:
         each = ", ".join(f"{arm.label}: {name}" for arm, name in zip(arms, sets, strict=True))
         note(f"warning: the arms are of different data sets, so their accuracies do not compare: {each}")
+    if keys := unequal([arm.recipe for arm in arms]):
+        note(f"warning: the arms were not trained alike: {', '.join(keys)} differ")
     for arm in arms:
         seeds = [run.recipe.seed for run in arm.runs]
         if len(set(seeds)) < len(seeds):

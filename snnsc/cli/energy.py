@@ -47,12 +47,16 @@ def show_energy(report: Report) -> None:
         rows.add_row(row["name"], row["op"], row["input_kind"] or "", *counts, "" if rate is None else f"{rate:.4f}")
     out.print(rows)
     say(LEGEND)
-    prices = table("energy a sample", ["model", "SNN", "ANN twin", "SNN / ANN"])
+    spiking = any(row["neuron_updates"] for row in found["layers"])
+    heads = ["SNN", "ANN twin", "SNN / ANN"] if spiking else ["zeros skipped", "dense", "skipped / dense"]
+    prices = table("energy a sample", ["model", *heads])
     for entry in found["energy"]:
         snn, ratio = entry["snn_pj"], entry["ratio"]
         bound = f"<= {_energy(entry['snn_pj_bound'])}" if snn is None else _energy(snn)
         prices.add_row(entry["model"], bound, _energy(entry["ann_pj"]), "" if ratio is None else f"{ratio:.3f}")
     out.print(prices)
+    if unpriced := unpriced_neurons(report):
+        say(unpriced)
     say(_basis(found))
     for group in found["not_counted"]:
         say(f"not counted: {group}")
@@ -63,7 +67,19 @@ def show_energy(report: Report) -> None:
 def summary(report: Report) -> str:
     """The prices in one line."""
     first = report.prices[0]
+    if not any("neuron_updates" in layer.stats for layer in report.counts.layers):
+        return f"{first.model}: zeros skipped {_energy(first.snn_pj)}, dense {_energy(first.ann_pj)}; no spiking layers"
     return f"{first.model}: SNN {_energy(first.snn_pj)}, ANN twin {_energy(first.ann_pj)}"
+
+
+def unpriced_neurons(report: Report) -> str | None:
+    """That the energy lacks the updates of some kind of neuron; None where all are priced."""
+    kinds = sorted({kind for price in report.prices for kind in price.not_priced})
+    if not kinds:
+        return None
+    return (
+        f"the SNN's energy is a lower bound: updates of {', '.join(kinds)} neurons have no published price, 0 was taken"
+    )
 
 
 def _basis(found: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ def command(
     log_to_stderr()
 
     from snnsc.checkpoint import read
-    from snnsc.cli.energy import summary
+    from snnsc.cli.energy import summary, unpriced_neurons
     from snnsc.cli.samples import some_samples
     from snnsc.export.export import MIN_SAMPLES, export
     from snnsc.export.verify import Bounds
@@ -52,5 +52,7 @@ def command(
         f"{found.neuron_steps:,} neuron-steps compared"
     )
     say(f"energy a sample, {summary(done.report)}")
+    if unpriced := unpriced_neurons(done.report):
+        say(unpriced)
     say(f"written: {done.model}, {done.energy}{' (in place of earlier ones)' if replaced else ''}")
     say(f"next: snnsc energy {done.model}   or   snnsc eval {done.model}{with_root(data_root)}")

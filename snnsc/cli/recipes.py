@@ -10,13 +10,18 @@ from typing import Annotated
 import typer
 
 from snnsc.cli.console import say
+from snnsc.errors import RecipeError
 
 NAME = "recipes"
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe, to start a file of your own from.")] = None,
-    keys: Annotated[bool, typer.Option("--keys", help="List every key of a recipe: default and meaning.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this recipe, to start a file of your own from; or a part of --keys.")
+    ] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="List every key of a recipe, or those below NAME: default and meaning.")
+    ] = False,
 ) -> None:
     """List the recipes that come with snnsc, print one, or explain the keys: snnsc recipes digits > mine.toml."""
     from snnsc.recipe.load import recipe_text, shipped_recipes
@@ -24,7 +29,10 @@ def command(
     if keys:
         from snnsc.recipe.describe import keys as described
 
-        for key, default, meaning in described():
+        wanted = [entry for entry in described() if name is None or f"{entry[0]}.".startswith(f"{name}.")]
+        if not wanted:
+            raise RecipeError(f"--keys {name}: no key begins so; `snnsc recipes --keys` lists all")
+        for key, default, meaning in wanted:
             heads = key.rpartition(".")[2] in ("type", "arch", "mode")
             say(f"{'' if not heads else chr(10)}{key} = {default}\n    {meaning}")
     elif name is not None:

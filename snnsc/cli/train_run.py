@@ -17,6 +17,7 @@ from snnsc.recipe.schema import Recipe
 from snnsc.training.distributed import Place, any_process, same_everywhere
 from snnsc.training.loop import Training
 from snnsc.training.run import LAST, Interrupted, record, resume
+from snnsc.training.teacher import read_teacher
 
 QUIET = 1e-3
 """Firing rate below which a layer counts as silent."""
@@ -64,6 +65,8 @@ def train_run(
         data_root: What `--data-root` says.
         place: Device and process.
     """
+    if recipe.method.teacher is not None:
+        read_teacher(recipe.method.teacher)  # before data are downloaded for nothing
     with data_progress() as progress:
         loaders = build_loaders(
             recipe,

@@ -101,6 +101,13 @@ def differences(recipes: Sequence[Recipe]) -> list[list[str]]:
     return [[_shown(key, table[key]) for key in telling if key in table] for table in flat]
 
 
+def unequal(recipes: Sequence[Recipe]) -> list[str]:
+    """Keys of [data] and [train] whose values differ among recipes that have them: no budget is shared."""
+    flat = [dict(_flat(recipe.model_dump(mode="json", include={"data", "train"}))) for recipe in recipes]
+    keys = dict.fromkeys(key for table in flat for key in table)
+    return [key for key in keys if len({repr(table[key]) for table in flat if key in table}) > 1]
+
+
 def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, object]]:
     for name, value in table.items():
         key = f"{path}{name}"

@@ -57,6 +57,8 @@ class Energy:
     snn_pj: float
     ratio: float
     """Over its ANN twin."""
+    is_bound: bool
+    """Whether it is a lower bound, because some neurons' updates have no price."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ def read_energy(path: Path) -> Energy | None:
     try:
         priced = {entry["model"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))["energy"]}
         entry = priced[PRICES]
-        return Energy(_number(entry["snn_pj"], "snn_pj"), _number(entry["ratio"], "ratio"))
+        is_bound = bool(entry.get("not_priced"))
+        return Energy(_number(entry["snn_pj"], "snn_pj"), _number(entry["ratio"], "ratio"), is_bound)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         what = f"has no {e}" if isinstance(e, KeyError) else str(e)
         raise ModelFileError(f"{path}: is damaged: {what}") from e

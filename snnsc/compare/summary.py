@@ -41,16 +41,19 @@ class Summary:
     snn_pj: Spread | None
     ratio: Spread | None
     """Energy over that of the ANN twin."""
+    energy_is_bound: bool
+    """Whether the energies are lower bounds, because some neurons' updates have no price."""
 
     def to_dict(self) -> dict[str, object]:
         """The `--json` contract; keys are only ever added."""
-        spreads = {name: value for name, value in vars(self).items() if name not in ("arm", "parameters")}
+        spreads = {name: value for name, value in vars(self).items() if isinstance(value, Spread | None)}
         return {
             "arm": self.arm.label,
             "finished": self.arm.finished,
             "parameters": self.parameters.stripped,
             "branch_parameters": self.parameters.branches,
             **{name: None if value is None else asdict(value) for name, value in spreads.items()},
+            "energy_is_bound": self.energy_is_bound,
             "runs": [_run(run) for run in self.arm.runs],
         }
 
@@ -95,6 +98,7 @@ def summarise(arm: Arm) -> Summary:
         seconds=seconds,
         snn_pj=spread([energy.snn_pj for energy in energies]),
         ratio=spread([energy.ratio for energy in energies]),
+        energy_is_bound=any(energy.is_bound for energy in energies),
     )
 
 

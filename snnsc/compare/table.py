@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from snnsc.compare.arms import differences
 from snnsc.compare.spread import Spread
 from snnsc.compare.summary import Difference, Summary
 
@@ -21,15 +22,15 @@ COLUMNS: dict[str, Callable[[Summary], str]] = {
     "in epoch 1": lambda s: _digits(s.first_gradient_epoch_1),
     "firing": lambda s: _digits(s.firing_rate),
     "time": lambda s: _time(s.seconds.mean),
-    "SNN/ ANN": lambda s: _digits(s.ratio),
-    "energy uJ": lambda s: _digits(s.snn_pj, 1e-6),
+    "SNN/ANN": lambda s: _bound(s) + _digits(s.ratio),
+    "energy uJ": lambda s: _bound(s) + _digits(s.snn_pj, 1e-6),
 }
 """Header and cell of each; a terminal breaks the headers at their spaces."""
 LEGEND = (
     "accuracy: of the last epoch, mean +/- sample standard deviation over the seeds; best: mean of the best epochs",
     "parameters: without the branches; 1st-layer gradient: norm for the first convolution, mean over the epochs",
 )
-ENERGY_LEGEND = "SNN/ANN, energy: of a sample, by horowitz-fp32, where exported"
+ENERGY_LEGEND = "SNN/ANN, energy: of a sample, by horowitz-fp32, where exported; >: some neurons' updates have no price"
 
 
 def cells(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
@@ -51,8 +52,11 @@ def markdown(summaries: Sequence[Summary]) -> str:
 
 
 def remarks(summaries: Sequence[Summary], found: Sequence[Difference]) -> list[str]:
-    """Differences between the arms, and which runs are not finished."""
-    lines = [
+    """What sets the arms' recipes apart, differences of their accuracy, and which runs are not finished."""
+    apart = differences([summary.arm.recipe for summary in summaries])
+    named = [(summary.arm.label, ", ".join(what)) for summary, what in zip(summaries, apart, strict=True)]
+    lines = [f"{label}: {what}" for label, what in named if what not in ("", label)]
+    lines += [
         f"{d.arm} - {d.baseline}: {d.points:+.2f} points"
         + (f", {d.in_stds:+.1f} pooled standard deviations ({d.pooled_std:.2f})" if math.isfinite(d.in_stds) else "")
         for d in found
@@ -69,6 +73,10 @@ def remarks(summaries: Sequence[Summary], found: Sequence[Difference]) -> list[s
 def legend(summaries: Sequence[Summary]) -> list[str]:
     """What the columns mean."""
     return [*LEGEND, *([ENERGY_LEGEND] if any(summary.ratio for summary in summaries) else [])]
+
+
+def _bound(summary: Summary) -> str:
+    return ">" if summary.energy_is_bound and summary.ratio is not None else ""
 
 
 def _percent(of: Spread) -> str:

@@ -68,8 +68,8 @@ def load_teacher(spec: TeacherSpec, recipe: Recipe, facts: Mapping[str, object],
         RecipeError: it was made for other classes or other inputs.
     """
     path = Path(spec.checkpoint)
+    source = read_teacher(spec)
     try:
-        source = checkpoint.read(path)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         if problem := next(_differences(source, recipe, facts), None):
             raise RecipeError(f"{path}: {problem}; a teacher must know the student's classes and see its inputs")
@@ -79,6 +79,19 @@ def load_teacher(spec: TeacherSpec, recipe: Recipe, facts: Mapping[str, object],
     except OSError as e:
         raise ModelFileError(f"{KEY}: {path}: cannot be read: {e.strerror or e}") from e
     return Teacher(network.to(device), path=path, sha256=sha256, weight=spec.weight, temperature=spec.temperature)
+
+
+def read_teacher(spec: TeacherSpec) -> Checkpoint:
+    """The teacher's checkpoint; called before any data are read, too, as a wrong path is found at once.
+
+    Raises:
+        ModelFileError: the file is missing or is no checkpoint.
+    """
+    try:
+        return checkpoint.read(Path(spec.checkpoint))
+    except ModelFileError as e:
+        where = "" if Path(spec.checkpoint).is_absolute() else f" (the path is looked up from {Path.cwd()})"
+        raise ModelFileError(f"{KEY}: {e}{where}") from e
 
 
 def _differences(teacher: Checkpoint, recipe: Recipe, facts: Mapping[str, object]) -> Iterator[str]:

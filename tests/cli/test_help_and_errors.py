@@ -127,6 +127,13 @@ def test_every_key_is_explained_once(run: Run) -> None:
     )
 
 
+def test_the_keys_of_a_part_are_explained_alone(run: Run) -> None:
+    done = run("recipes", "model.norm", "--keys")
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert {line.partition(" = ")[0] for line in lines[::2]} == {"model.norm.type", "model.norm.alpha"}
+    assert "no key begins so" in error(run("recipes", "model.nor", "--keys"), 2)
+
+
 def test_a_recipe_is_printed_to_start_from(run: Run) -> None:
     done = run("recipes", "digits")
     assert (done.returncode, done.stderr) == (0, "")

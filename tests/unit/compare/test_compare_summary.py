@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snnsc.compare.arms import group
+from snnsc.compare.arms import group, unequal
 from snnsc.compare.runs import read_run
 from snnsc.compare.spread import Spread, percent, pooled_std, spread
 from snnsc.compare.summary import Parameters, Summary, count_parameters, differences, summarise
@@ -99,7 +99,14 @@ def test_equal_runs_have_no_deviation_to_measure_by(write_run: Write) -> None:
     runs += [read_run(write_run(f"b/seed-{s}", [0.3, 0.5], EVOLUTIONARY, f"seed={s}")) for s in range(2)]
     found = [summarise(arm) for arm in group(runs)]
     assert differences(found)[0].in_stds == math.inf
-    assert remarks(found, differences(found)) == ["b - a: +10.00 points"]
+    assert remarks(found, differences(found)) == ["a: vanilla", "b: evolutionary", "b - a: +10.00 points"]
+
+
+def test_arms_that_were_not_trained_alike_are_told(write_run: Write) -> None:
+    runs = [read_run(write_run(name, [0.3], *keys)) for name, keys in (("a", ()), ("b", ("train.batch_size=7",)))]
+    recipes = [arm.recipe for arm in group(runs)]
+    assert unequal(recipes) == ["train.batch_size"]
+    assert unequal(recipes[:1]) == []
 
 
 def test_the_table(summaries: list[Summary]) -> None:
@@ -108,21 +115,24 @@ def test_the_table(summaries: list[Summary]) -> None:
         {
             "arm": "plain", "seeds": "2", "accuracy %": "40.50 +/- 0.71", "best %": "40.50", "parameters": "24.06 k",
             "branches": "-", "1st-layer gradient": "0.375", "in epoch 1": "0.5", "firing": "0.2", "time": "0:00:20",
-            "SNN/ ANN": "-", "energy uJ": "-",
+            "SNN/ANN": "-", "energy uJ": "-",
         },
         {
             "arm": "fading", "seeds": "3", "accuracy %": "52.00 +/- 2.00", "best %": "60.00", "parameters": "24.06 k",
             "branches": "330", "1st-layer gradient": "0.375", "in epoch 1": "0.5", "firing": "0.2", "time": "0:00:20",
-            "SNN/ ANN": "0.5", "energy uJ": "2",
+            "SNN/ANN": "0.5", "energy uJ": "2",
         },
         {
             "arm": "begun *", "seeds": "1", "accuracy %": "20.00", "best %": "20.00", "parameters": "24.06 k",
             "branches": "-", "1st-layer gradient": "0.5", "in epoch 1": "0.5", "firing": "0.2", "time": "0:00:10",
-            "SNN/ ANN": "-", "energy uJ": "-",
+            "SNN/ANN": "-", "energy uJ": "-",
         },
     ]  # fmt: skip
     begun = summaries[2].arm.runs[0].folder
     assert remarks(summaries, differences(summaries)) == [
+        "plain: T=4, vanilla",
+        "fading: T=4, evolutionary",
+        "begun: T=2, vanilla",
         "fading - plain: +11.50 points, +6.8 pooled standard deviations (1.68)",
         f"* {begun}: not finished, epoch 1 of 2",
     ]

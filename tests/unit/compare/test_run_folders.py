@@ -113,7 +113,10 @@ def test_energy(tmp_path: Path) -> None:
     path = tmp_path / "energy.json"
     assert read_energy(path) is None
     path.write_text(json.dumps({"energy": [{"model": "x"}, {"model": "horowitz-fp32", "snn_pj": 5, "ratio": 0.25}]}))
-    assert read_energy(path) == Energy(5.0, 0.25)
+    assert read_energy(path) == Energy(5.0, 0.25, is_bound=False)
+    entry = {"model": "horowitz-fp32", "snn_pj": 5, "ratio": 0.25, "not_priced": ["CLIF"]}
+    path.write_text(json.dumps({"energy": [entry]}))
+    assert read_energy(path) == Energy(5.0, 0.25, is_bound=True)
     for damaged in ("", "[]", '{"energy": []}', '{"energy": [{"model": "horowitz-fp32", "snn_pj": null}]}'):
         path.write_text(damaged)
         with pytest.raises(ModelFileError, match=r"energy.json: is damaged"):
