@@ -23,7 +23,7 @@ from snnsc.recipe.schema import (
 NAMES = list(shipped_recipes())
 BASELINES = [
     "ann", "bntt", "clif", "detached-reset", "diet-lif", "distill", "glif", "im-loss", "kd", "label-smoothing", "mpbn",
-    "ms", "msg", "msg-two", "plif", "real-spike", "sew-add", "soft-reset", "tebn", "tet", "two",
+    "ms", "msg", "msg-two", "plif", "real-spike", "sew-add", "soft-reset", "tebn", "tet", "two", "vanilla",
 ]  # fmt: skip
 
 
