@@ -17,7 +17,7 @@ from snnsc.files import is_file
 from snnsc.model.shortcuts import PREFIX
 from snnsc.recipe.schema import Recipe
 from snnsc.training.distributed import Place
-from snnsc.training.run import LAST, chosen_on, new_folder, read_last
+from snnsc.training.run import LAST, METRICS, chosen_on, new_folder, read_last
 
 
 class Seeds:
@@ -60,6 +60,8 @@ class Seeds:
                 note(f"seed {recipe.seed}: all {done.epochs} epochs are done")
             return done
         if place.leads:
+            if last is None and self.folder and is_file(seed_folder(self.folder, recipe.seed) / METRICS):
+                note(f"seed {recipe.seed}: has results but no {LAST} to go on from; it is trained anew")
             note(f"seed {recipe.seed} ({self.seeds.index(recipe.seed) + 1} of {len(self.seeds)})")
         try:
             outcome = train_run(recipe, last, lambda: self._make_folder(recipe.seed), data_root, place)

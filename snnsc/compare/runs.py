@@ -157,7 +157,7 @@ def _epoch(line: bytes, number: int, path: Path) -> Epoch:
             first_gradient=_gradient(norms[FIRST_LAYER]) if FIRST_LAYER in norms else None,
             histogram=_histogram(found["first_layer_gradient"]) if "first_layer_gradient" in found else None,
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
         what = f"has no {e}" if isinstance(e, KeyError) else str(e)
         raise ModelFileError(f"{path}: line {number} is damaged: {what}") from e
 
@@ -188,8 +188,8 @@ def _histogram(found: Mapping[str, object]) -> Histogram:
     counts = [[_count(count) for count in side] for side in (negative, [found["zero"]], positive)]
     if not len(magnitudes) - 1 == len(negative) == len(positive) > 0:
         raise ValueError("first_layer_gradient has not one more edge than counts of a sign")
-    if magnitudes[0] <= 0 or any(a >= b for a, b in itertools.pairwise(magnitudes)):
-        raise ValueError("first_layer_gradient.edges do not rise from above 0")
+    if any(a >= b for a, b in itertools.pairwise(magnitudes)) or not 1e-30 < magnitudes[0] < magnitudes[-1] < 1e30:
+        raise ValueError("first_layer_gradient.edges do not rise from 1e-30 to 1e30")
     return Histogram(magnitudes, tuple(counts[0]), counts[1][0], tuple(counts[2]))
 
 
@@ -212,6 +212,6 @@ def read_energy(path: Path) -> Energy | None:
         entry = priced[PRICES]
         is_bound = bool(entry.get("not_priced"))
         return Energy(_number(entry["snn_pj"], "snn_pj"), _number(entry["ratio"], "ratio"), is_bound)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
         what = f"has no {e}" if isinstance(e, KeyError) else str(e)
         raise ModelFileError(f"{path}: is damaged: {what}") from e

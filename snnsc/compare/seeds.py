@@ -82,7 +82,8 @@ def read_seeds(folder: Path) -> tuple[Recipe, tuple[int, ...]]:
         plan = json.loads(path.read_text(encoding="utf-8"))
         seeds = tuple(plan["seeds"])
         tables = dict(plan["recipe"])
-        if not seeds or not all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in seeds):
+        valid = all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in seeds)
+        if not seeds or not valid or len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds are {plan['seeds']!r}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise ModelFileError(f"{path}: is damaged: {e}") from e

@@ -76,6 +76,10 @@ def read_recording(path: Path, sensor: tuple[int, int] | None, layout: Layout = 
         raise _damaged(path, error) from error
 
 
+LONGEST = 2**53
+"""Span of time stamps, in microseconds, from which a recording (of 285 years) is not believed."""
+
+
 def _read_plain(path: Path, sensor: tuple[int, int] | None) -> Recording:
     """Read a file as its ending says."""
     ending = path.suffix.lower()
@@ -135,6 +139,9 @@ def _checked(path: Path, events: Array, sensor: tuple[int, int]) -> Recording:
             raise DataError(message)
         if not np.isfinite(t_N).all():
             message = f"{path}: a time stamp is not a finite number"
+            raise DataError(message)
+        if int(t_N.max()) - int(t_N.min()) >= LONGEST or int(t_N.max()) >= 2**63:
+            message = f"{path}: the time stamps go from {t_N.min()} to {t_N.max()}, which are no microseconds"
             raise DataError(message)
         if t_N.dtype.kind == "u":
             t_N = t_N.astype(np.int64)  # differences of unsigned numbers wrap around
@@ -218,7 +225,9 @@ def _read_array(path: Path) -> Array:
                     message = f"{path}: no array named `events`; it has {', '.join(loaded.files) or 'none'}"
                     raise DataError(message)
                 return np.asarray(loaded["events"])
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise _damaged(path, error) from error
 
 

@@ -190,7 +190,8 @@ def _tidy(model: onnx.ModelProto, network: SpikingNetwork, recipe: Recipe, calls
             renamed[node.output[0]] = node.name + SPIKES
             node.attribute.remove(layer)
         elif node.op_type == "Conv":
-            node.name = node.input[1].removeprefix("network.").removesuffix(".weight").removesuffix(".conv")
+            # not after its weight: the exporter makes one of equal weights, as those of two time steps may be
+            node.name = _module_of(node).removesuffix(".").removesuffix(".conv")
         elif node.op_type == "Relu":
             node.name = _module_of(node).removesuffix(".")
             renamed[node.output[0]] = node.name + ACTIVATIONS

@@ -74,6 +74,8 @@ def load_teacher(spec: TeacherSpec, recipe: Recipe, facts: Mapping[str, object],
         if problem := next(_differences(source, recipe, facts), None):
             raise RecipeError(f"{path}: {problem}; a teacher must know the student's classes and see its inputs")
         network = source.build(branches=False, compiled=None if recipe.train.compile == "neurons" else False)
+        if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+            raise ModelFileError(f"{path}: its weights are not finite numbers, so it has nothing to teach")
     except SnnscError as e:
         raise type(e)(f"{KEY}: {e}") from e
     except OSError as e:
@@ -99,6 +101,8 @@ def _differences(teacher: Checkpoint, recipe: Recipe, facts: Mapping[str, object
     theirs, ours = teacher.recipe.data, recipe.data
     if theirs.classes != ours.classes:
         yield f"was trained on {theirs.classes} classes, the data has {ours.classes}"
+    if len(_names(teacher.facts)) != len(_names(facts)):
+        yield f"has {len(_names(teacher.facts))} class names, the data has {len(_names(facts))}"
     for label, (was, is_) in enumerate(zip(_names(teacher.facts), _names(facts), strict=False)):
         if was != is_:
             yield f"was trained on other classes: its class {label} is {was!r}, the data's is {is_!r}"

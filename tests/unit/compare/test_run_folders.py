@@ -74,6 +74,7 @@ def test_a_line_that_is_being_written_does_not_count(write_run: Write) -> None:
         ),
         (json.dumps(line(2, 0.5, firing_rate={"a": True})), "firing_rate is True"),
         (json.dumps(line(2, 0.5, first_layer_gradient={})), "has no 'edges'"),
+        (json.dumps(line(2, 10**400)), ""),
         (
             json.dumps(
                 line(2, 0.5, first_layer_gradient={"edges": [1, 2], "negative": [1], "zero": 0, "positive": []})
@@ -84,7 +85,7 @@ def test_a_line_that_is_being_written_does_not_count(write_run: Write) -> None:
             json.dumps(
                 line(2, 0.5, first_layer_gradient={"edges": [2, 1], "negative": [1], "zero": 0, "positive": [1]})
             ),
-            "first_layer_gradient.edges do not rise from above 0",
+            "first_layer_gradient.edges do not rise from 1e-30 to 1e30",
         ),
         (
             json.dumps(
@@ -94,7 +95,7 @@ def test_a_line_that_is_being_written_does_not_count(write_run: Write) -> None:
         ),
         ("[" * 100_000, "recursion"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_a_damaged_line_is_named(write_run: Write, second: str, message: str) -> None:
     folder = write_run("a", [0.5])

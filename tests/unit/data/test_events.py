@@ -211,3 +211,24 @@ def test_a_panic_of_the_decoder_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "a.aedat4").write_bytes(b"x")
     with pytest.raises(DataError, match="index out of bounds"):
         read_recording(tmp_path / "a.aedat4", None)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "first", "last"), [("u8", 2**63, 2**63 + 5), ("i8", -(2**63), 2**63 - 1), ("f8", 0.0, 1e300)], ids=str
+)
+def test_time_stamps_that_are_no_microseconds(tmp_path, dtype, first, last):
+    events = np.zeros(3, [("x", "i2"), ("y", "i2"), ("t", dtype), ("p", "?")])
+    events["t"] = np.array([first, first, last], dtype)
+    np.save(tmp_path / "a.npy", events)
+    with pytest.raises(DataError, match=r"a\.npy: the time stamps go from .* which are no microseconds"):
+        read_recording(tmp_path / "a.npy", (34, 34))
+
+
+def test_a_header_that_promises_more_than_memory(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(1, [("x", "i2"), ("y", "i2"), ("t", "i8"), ("p", "?")]))
+    content = (tmp_path / "a.npy").read_bytes()
+    shape = b"(1,), }" + b" " * 13
+    assert shape in content
+    (tmp_path / "a.npy").write_bytes(content.replace(shape, b"(99999999999999,), }"))
+    with pytest.raises(DataError, match=r"a\.npy"):
+        read_recording(tmp_path / "a.npy", (34, 34))

@@ -173,6 +173,26 @@ def test_a_network_bound_to_its_steps_takes_no_other():
                 OnnxNetwork(model, "test").run(inputs(recipe, 2, 1).numpy())
 
 
+@pytest.mark.parametrize("kind", ["static", "event"])
+def test_time_steps_of_equal_weights_keep_their_names(kind):
+    """The exporter makes one initializer of equal weights; two convolutions may read it."""
+    net, recipe = network("tiny", kind, "tebn", extra=",stages=[[4,5],[6]]")
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith(".k"):
+                parameter.copy_(torch.tensor([1.0, 0.8, 1.0]))
+    model = to_onnx(net, recipe)[0]
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    for node in model.graph.node:
+        marks = [p.value for p in node.metadata_props if p.key == "snnsc.time_step"]
+        assert marks == ([node.name.rpartition(".")[2]] if node.op_type == "Conv" else [])
+    found = verify(
+        net, OnnxNetwork(model, "test"), [(inputs(recipe, 3, 4), torch.zeros(4, dtype=torch.int64))], Bounds()
+    )
+    assert found.samples == 4
+
+
 def test_every_neuron_is_priced_or_known_not_to_be():
     names = set()
     for keys in NEURONS:
