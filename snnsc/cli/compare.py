@@ -87,7 +87,10 @@ def _warn(arms: Sequence[Arm]) -> None:
     if len(set(sets)) > 1:
         each = ", ".join(f"{arm.label}: {name}" for arm, name in zip(arms, sets, strict=True))
         note(f"warning: the arms are of different data sets, so their accuracies do not compare: {each}")
-    if keys := unequal([arm.recipe for arm in arms]):
+    keys = unequal([arm.recipe for arm in arms])
+    if len(set(sets)) > 1:
+        keys = [key for key in keys if not key.startswith("data.")]  # said already
+    if keys:
         note(f"warning: the arms were not trained alike: {', '.join(keys)} differ")
     for arm in arms:
         seeds = [run.recipe.seed for run in arm.runs]

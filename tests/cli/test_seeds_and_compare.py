@@ -280,7 +280,10 @@ def test_warnings_stand_beside_the_result(cwd, tmp_path, whole):
     assert warnings[1].startswith("warning: the arms are of different data sets")
     assert "digits (test_limit=50)" in warnings[1]
     assert warnings[2].startswith("warning: digits-1: has a seed more than once (3, 1, 1)")
-    assert len(out.splitlines()) == 4
+    table, *remarks = out.split("\n\n")
+    assert len(table.splitlines()) == 4
+    assert [line.strip() for line in remarks] == ["other: test_limit=50", "digits-1: test_limit=none"]
+    assert len(warnings) == 3
 
 
 def test_a_picture_overwrites_a_picture_and_nothing_else(cwd, whole, tmp_path):
