@@ -47,8 +47,7 @@ def show_energy(report: Report) -> None:
         rows.add_row(row["name"], row["op"], row["input_kind"] or "", *counts, "" if rate is None else f"{rate:.4f}")
     out.print(rows)
     say(LEGEND)
-    spiking = any(row["neuron_updates"] for row in found["layers"])
-    heads = ["SNN", "ANN twin", "SNN / ANN"] if spiking else ["zeros skipped", "dense", "skipped / dense"]
+    heads = ["SNN", "ANN twin", "SNN / ANN"] if _spiking(report) else ["zeros skipped", "dense", "skipped / dense"]
     prices = table("energy a sample", ["model", *heads])
     for entry in found["energy"]:
         snn, ratio = entry["snn_pj"], entry["ratio"]
@@ -67,9 +66,13 @@ def show_energy(report: Report) -> None:
 def summary(report: Report) -> str:
     """The prices in one line."""
     first = report.prices[0]
-    if not any("neuron_updates" in layer.stats for layer in report.counts.layers):
+    if not _spiking(report):
         return f"{first.model}: zeros skipped {_energy(first.snn_pj)}, dense {_energy(first.ann_pj)}; no spiking layers"
     return f"{first.model}: SNN {_energy(first.snn_pj)}, ANN twin {_energy(first.ann_pj)}"
+
+
+def _spiking(report: Report) -> bool:
+    return any("neuron_updates" in layer.stats for layer in report.counts.layers)
 
 
 def unpriced_neurons(report: Report) -> str | None:

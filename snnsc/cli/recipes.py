@@ -24,7 +24,7 @@ def command(
     ] = False,
 ) -> None:
     """List the recipes that come with snnsc, print one, or explain the keys: snnsc recipes digits > mine.toml."""
-    from snnsc.recipe.load import recipe_text, shipped_recipes
+    from snnsc.recipe.load import TAGS, recipe_text, shipped_recipes
 
     if keys:
         from snnsc.recipe.describe import keys as described
@@ -33,7 +33,7 @@ def command(
         if not wanted:
             raise RecipeError(f"--keys {name}: no key begins so; `snnsc recipes --keys` lists all")
         for key, default, meaning in wanted:
-            heads = key.rpartition(".")[2] in ("type", "arch", "mode")
+            heads = key.rpartition(".")[2] in TAGS
             say(f"{'' if not heads else chr(10)}{key} = {default}\n    {meaning}")
     elif name is not None:
         say(recipe_text(name).rstrip("\n"))

@@ -11,12 +11,11 @@ from typing import Any
 
 from snnsc.compare.runs import Run
 from snnsc.errors import RecipeError
+from snnsc.recipe.load import TAGS
 from snnsc.recipe.schema import Recipe
 
 LONGEST = 40
 """Characters of a label made of differences."""
-TAGS = ("type", "arch", "mode")
-"""Keys that choose a member of a union; their value alone says what they are."""
 NO_DIFFERENCE = {"seed", "data.root"}
 """Keys that tell seeds and machines apart, not experiments."""
 
@@ -73,7 +72,7 @@ def _experiment(recipe: Recipe) -> Recipe:
 
 def _names(arms: Sequence[Sequence[Run]]) -> list[str]:
     names = [_printable(_arm_folder(runs[0]).name) for runs in arms]
-    telling = [", ".join(found) for found in differences([runs[0].recipe for runs in arms])]
+    telling = [", ".join(found) for found in telling_keys([runs[0].recipe for runs in arms])]
     by_difference = [
         what
         if len(runs) > 1 and _arm_folder(runs[0]) == runs[0].folder.resolve() and 0 < len(what) <= LONGEST
@@ -90,20 +89,22 @@ def _arm_folder(run: Run) -> Path:
     return folder.parent if re.fullmatch(r"seed-\d+", folder.name) else folder
 
 
-def differences(recipes: Sequence[Recipe]) -> list[list[str]]:
+def telling_keys(recipes: Sequence[Recipe]) -> list[list[str]]:
     """For each recipe what tells it apart: `key=value` with the last part of the key, or the value of a union's tag.
 
     A key counts if its values differ among the recipes that have it: what only one member of a union has does not.
     """
     flat = [dict(_flat(recipe.model_dump(mode="json"))) for recipe in recipes]
-    keys = dict.fromkeys(key for table in flat for key in table)
-    telling = [key for key in keys if len({repr(table[key]) for table in flat if key in table}) > 1]
+    telling = _varying(flat)
     return [[_shown(key, table[key]) for key in telling if key in table] for table in flat]
 
 
 def unequal(recipes: Sequence[Recipe]) -> list[str]:
     """Keys of [data] and [train] whose values differ among recipes that have them: no budget is shared."""
-    flat = [dict(_flat(recipe.model_dump(mode="json", include={"data", "train"}))) for recipe in recipes]
+    return _varying([dict(_flat(recipe.model_dump(mode="json", include={"data", "train"}))) for recipe in recipes])
+
+
+def _varying(flat: Sequence[Mapping[str, object]]) -> list[str]:
     keys = dict.fromkeys(key for table in flat for key in table)
     return [key for key in keys if len({repr(table[key]) for table in flat if key in table}) > 1]
 
@@ -119,6 +120,7 @@ def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, objec
 
 def _shown(key: str, value: object) -> str:
     name = key.rpartition(".")[2]
+    # the value of a union's tag alone says what it is
     return str(value) if name in TAGS else f"{name}={'none' if value is None else value}"
 
 

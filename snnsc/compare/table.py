@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from snnsc.compare.arms import differences
+from snnsc.compare.arms import telling_keys
 from snnsc.compare.spread import Spread
 from snnsc.compare.summary import Difference, Summary
 
@@ -53,7 +53,7 @@ def markdown(summaries: Sequence[Summary]) -> str:
 
 def remarks(summaries: Sequence[Summary], found: Sequence[Difference]) -> list[str]:
     """What sets the arms' recipes apart, differences of their accuracy, and which runs are not finished."""
-    apart = differences([summary.arm.recipe for summary in summaries])
+    apart = telling_keys([summary.arm.recipe for summary in summaries])
     named = [(summary.arm.label, ", ".join(what)) for summary, what in zip(summaries, apart, strict=True)]
     lines = [f"{label}: {what}" for label, what in named if what not in ("", label)]
     lines += [

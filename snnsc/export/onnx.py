@@ -67,15 +67,6 @@ class OnnxNeuron(nn.Module):
         return spikes
 
 
-class OnnxRelu(nn.Module):
-    """Stands in for a layer of rectifiers while the graph is traced."""
-
-    def forward(self, current: Tensor, T: int | None = None) -> Tensor:
-        """Activations, held for T steps where one is given."""
-        active = torch.relu(current)
-        return active if T is None or active.shape[0] != 1 else active.expand(T, *active.shape[1:])
-
-
 class _Whole(nn.Module):
     """What is traced: the network over the whole sequence."""
 
@@ -101,10 +92,7 @@ def to_onnx(network: SpikingNetwork, recipe: Recipe) -> tuple[onnx.ModelProto, l
     deployed, folded = fold(copy.deepcopy(network).to("cpu"))
     calls = {}
     for name, module in list(deployed.named_modules()):
-        if isinstance(module, Neuron):
-            if isinstance(module.spec, ReluSpec):
-                deployed.set_submodule(name, OnnxRelu())
-                continue
+        if isinstance(module, Neuron) and not isinstance(module.spec, ReluSpec):  # which is traced as it is
             calls[name] = call(module, name)
             deployed.set_submodule(name, OnnxNeuron(calls[name], name))
     size, channels, is_event = recipe.data.size, recipe.data.channels, recipe.data.is_event

@@ -43,12 +43,14 @@ def lif_step(
     gain: Constant | None = None,
     soft: bool = False,
     detach: bool = False,
+    norm: Callable[[Tensor], Tensor] | None = None,
     slope: Slope | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the leaky integrate-and-fire neuron; decay = 1 is the IF neuron.
 
         u = decay * v + gain * x;   s = 1 if u > threshold else 0;   v' = u (1 - s), or u - threshold * s where soft
 
+    With `norm` it is s = 1 if norm(u) > threshold (MPBN), and u itself that is reset.
     PLIF is decay = 1 - k, gain = k, with k = sigmoid(w) learned; Diet-SNN's neuron has decay and threshold learned.
 
     Args:
@@ -59,16 +61,17 @@ def lif_step(
         gain: Factor on `x`; None is 1.
         soft: Whether the reset subtracts the threshold.
         detach: Whether no gradient goes through the reset.
+        norm: Normalisation of u before it is compared.
         slope: Surrogate gradient; None where no gradient is taken.
 
     Returns:
         Spikes s and membrane potential v', both the shape and type of `v`.
 
     Source: Guo et al., NeurIPS 2024 (arXiv 2401.04486), Eq. 1-2; Fang et al., PLIF, ICCV 2021; Rathi & Roy, Diet-SNN,
-    TNNLS 2021.
+    TNNLS 2021; Guo et al., Membrane Potential Batch Normalization, ICCV 2023.
     """
     u = decay * v + (x if gain is None else gain * x)
-    s = spike(u, threshold, slope)
+    s = spike(u if norm is None else norm(u), threshold, slope)
     return s, after_reset(u, s, threshold, soft=soft, detach=detach)
 
 

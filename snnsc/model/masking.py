@@ -13,6 +13,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from snnsc.model.equations import Slope
+
 WORD = 1 << 32
 
 
@@ -29,9 +31,17 @@ def set_masks(model: nn.Module, ratio: float, seed: tuple[int, ...]) -> None:
     layers = [m for m in model.modules() if isinstance(m, Neuron)]
     bar = round(ratio * WORD)
     device = next(model.parameters()).device
-    masks = torch.tensor([[_key(*seed, i), bar] for i in range(len(layers))]).to(device, non_blocking=True)
+    masks = torch.tensor([[random_key(*seed, i), bar] for i in range(len(layers))]).to(device, non_blocking=True)
     for layer, mask in zip(layers, masks, strict=True):
         layer.mask = mask if bar else None
+
+
+def masked(slope: Slope, mask: Tensor | None, t: int, like_N: Tensor) -> Slope:
+    """The surrogate gradient of time step t with what `mask` says of it 0; as it is without a mask."""
+    if mask is None:
+        return slope
+    keep_N = kept(mask, t, like_N)
+    return lambda d, threshold: slope(d, threshold) * keep_N
 
 
 def kept(mask: Tensor, t: int, like_N: Tensor) -> Tensor:
@@ -49,6 +59,7 @@ def _mix(word: Tensor) -> Tensor:
     return (word >> 16) ^ word
 
 
-def _key(*parts: int) -> int:
+def random_key(*parts: int) -> int:
+    """63 bits that are a hash of `parts`, as torch's generator on a CPU looks at 32 bits of its seed only."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1  # 63 bits
+    return int.from_bytes(digest, "little") >> 1

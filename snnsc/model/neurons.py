@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnsc.errors import RecipeError
-from snnsc.model.equations import Slope, after_reset, clif_step, glif_constants, glif_step, lif_step, spike
-from snnsc.model.masking import kept
-from snnsc.model.sequence import Equation, Kernels, State, can_compile, run_sequence
+from snnsc.model.equations import Slope, clif_step, glif_constants, glif_step, lif_step
+from snnsc.model.masking import masked
+from snnsc.model.sequence import Equation, Kernels, State, at_rest, can_compile, run_sequence, run_steps
 from snnsc.model.surrogates import build_surrogate
 from snnsc.recipe.schema import (
     ClifSpec,
@@ -133,9 +133,10 @@ class Neuron(nn.Module):
         Raises:
             RecipeError: constants belong to time steps, and T is not their number.
         """
-        T = current.shape[0] if T is None else T
         if isinstance(self.spec, ReluSpec):
-            return F.relu(current).expand(T, *current.shape[1:])
+            active = F.relu(current)
+            return active if T is None or active.shape[0] != 1 else active.expand(T, *active.shape[1:])
+        T = current.shape[0] if T is None else T
         if isinstance(self.spec, GlifSpec) and self.T != T:
             raise RecipeError(
                 f"glif learned a conductance for each of model.T = {self.T} time steps; it cannot run {T}"
@@ -153,24 +154,17 @@ class Neuron(nn.Module):
         return spikes.view(T, *ordered.shape[1:]).permute([order.index(i) for i in range(current.dim())])
 
     def _normalised(self, current: Tensor, T: int, norm: MembraneNorm) -> Tensor:
-        """With the membrane normalised: s = 1 where norm(u) > threshold; it is u itself that is reset.
+        """With the membrane normalised before it is compared.
 
         Statistics are those of single time steps, which no elementwise kernel can take: this runs eagerly.
-
-        Source: Guo et al., Membrane Potential Batch Normalization, ICCV 2023.
         """
-        spec, slope = self.spec, build_surrogate(self.surrogate)
-        assert isinstance(spec, LifSpec | IfSpec)
-        decay, gain = (spec.decay, spec.input_gain) if isinstance(spec, LifSpec) else (1.0, 1.0)
+        equation, slope = build_equation(self.spec, norm), build_surrogate(self.surrogate)
+
+        def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
+            return equation(state, x, (), masked(slope, self.mask, t, x))
+
         with torch.autocast(current.device.type, enabled=False):
-            v = torch.zeros_like(current[0], dtype=torch.float32)
-            spikes = []
-            for t in range(T):
-                u = decay * v + gain * current[t if current.shape[0] > 1 else 0].float()
-                s = spike(norm(u), spec.threshold, masked(slope, self.mask, t, u))
-                v = after_reset(u, s, spec.threshold, soft=spec.reset == "soft", detach=spec.detach_reset)
-                spikes.append(s.to(current.dtype))
-        return torch.stack(spikes)
+            return run_steps(step, current, T, at_rest(current, 1))[0]
 
     def extra_repr(self) -> str:
         """The constants, as `print(model)` shows them."""
@@ -214,14 +208,6 @@ class MembraneNorm(nn.BatchNorm2d):
         return sign, bar * sign
 
 
-def masked(slope: Slope, mask: Tensor | None, t: int, like: Tensor) -> Slope:
-    """The surrogate gradient with a random part of it 0."""
-    if mask is None:
-        return slope
-    keep = kept(mask, t, like)
-    return lambda d, threshold: slope(d, threshold) * keep
-
-
 def _around_channels(ordered: Tensor, order: list[int], per_channel: bool) -> tuple[int, ...]:
     """How to flatten [T, ...] in memory order: to N, or around the channels where constants are theirs."""
     if not per_channel:
@@ -237,27 +223,40 @@ def _logit_parameter(value: float, *shape: int) -> nn.Parameter:
 
 @functools.cache
 def _kernels(spec: NeuronSpec, surrogate: SurrogateSpec, compiled: bool, T: int) -> Kernels:
-    timed = (
-        (True, *[False] * 5)
-        if isinstance(spec, GlifSpec)
-        else (False, False) * isinstance(spec, PlifSpec | DietLifSpec)
-    )
+    timed = tuple(isinstance(spec, GlifSpec) and name == "gain" for name in learned_names(spec))
     states = 2 if isinstance(spec, ClifSpec) else 1
     return Kernels(build_equation(spec), build_surrogate(surrogate), states, timed, T, compiled=compiled)
 
 
-def build_equation(spec: NeuronSpec) -> Equation:
-    """One time step of the neuron that `spec` names; it takes what `Neuron.constants` gives, in order."""
+def learned_names(spec: NeuronSpec) -> tuple[str, ...]:
+    """What `Neuron.constants` gives, in its order."""
+    match spec:
+        case PlifSpec():
+            return ("decay", "gain")
+        case DietLifSpec():
+            return ("decay", "threshold")
+        case GlifSpec():
+            return ("gain", "leak", "decay", "hard", "subtract", "threshold")
+        case _:
+            return ()
+
+
+def build_equation(spec: NeuronSpec, norm: MembraneNorm | None = None) -> Equation:
+    """One time step of the neuron that `spec` names; it takes what `Neuron.constants` gives, in order.
+
+    `norm` normalises the membrane of lif and if before it is compared.
+    """
+    names = learned_names(spec)
     match spec:
         case LifSpec() | IfSpec() | RealSpikeSpec():
             decay = 1.0 if isinstance(spec, IfSpec) else spec.decay
             gain = spec.input_gain if isinstance(spec, LifSpec) and spec.input_gain != 1 else None
-            fixed = functools.partial(lif_step, decay=decay, gain=gain, threshold=spec.threshold)
-            return _with_reset(fixed, (), spec)
+            fixed = functools.partial(lif_step, decay=decay, gain=gain, threshold=spec.threshold, norm=norm)
+            return _with_reset(fixed, names, spec)
         case PlifSpec():
-            return _with_reset(functools.partial(lif_step, threshold=spec.threshold), ("decay", "gain"), spec)
+            return _with_reset(functools.partial(lif_step, threshold=spec.threshold), names, spec)
         case DietLifSpec():
-            return _with_reset(lif_step, ("decay", "threshold"), spec)
+            return _with_reset(lif_step, names, spec)
         case ClifSpec(decay=decay, threshold=threshold):
 
             def clif(
@@ -268,7 +267,6 @@ def build_equation(spec: NeuronSpec) -> Equation:
 
             return clif
         case GlifSpec():
-            names = ("gain", "leak", "decay", "hard", "subtract", "threshold")
 
             def glif(state: State, x: Tensor, learned: tuple[Tensor, ...], slope: Slope | None) -> tuple[Tensor, State]:
                 s, v = glif_step(state[0], x, **dict(zip(names, learned, strict=True)), slope=slope)

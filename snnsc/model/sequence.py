@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from snnsc.model.equations import Slope
-from snnsc.model.masking import kept
+from snnsc.model.masking import masked
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +79,7 @@ class Kernels:
         def run(current: Tensor, state: State, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Any:  # noqa: ANN401
             def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
                 now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
-                if slope is None or mask is None:
-                    return equation(state, x, now, slope)
-                keep = kept(mask, t, x)
-                return equation(state, x, now, lambda d, threshold: slope(d, threshold) * keep)
+                return equation(state, x, now, None if slope is None else masked(slope, mask, t, x))
 
             return run_steps(step, current, T, state)
 

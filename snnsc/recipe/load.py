@@ -102,15 +102,19 @@ def override(tables: Tables, overrides: Sequence[str]) -> Tables:
             raise RecipeError(f"--set {text}: must be KEY=VALUE, such as train.epochs=5")
         table = tables
         model: type[BaseModel] | None = Recipe
+        members: dict[str, type[BaseModel]] = {}
         for i, part in enumerate(parts[:-1]):
             if part not in table and parts[-1] not in TAGS:
                 table[part] = _default_tag(model, part)
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise RecipeError(f"--set {text}: {'.'.join(parts[: i + 1])} is a value, it has no keys below it")
-            model = _chosen(model, part, table)
+            model, members = _chosen(model, part, table)
         table[parts[-1]] = _toml_value(value.strip(), text)
-        _switch(table, parts, overridden)
+        chosen = members.get(str(table[parts[-1]]))
+        if chosen is not None and parts[-1] in TAGS:
+            # so that `method.mode=vanilla` is enough to leave out the branches of a recipe that sets their weight
+            _drop_foreign(table, chosen, set(members.values()), ".".join(parts[:-1]), overridden)
     return tables
 
 
@@ -126,24 +130,12 @@ def _default_tag(model: type[BaseModel] | None, part: str) -> Tables:
     return {tag: getattr(field.default, tag)}
 
 
-def _chosen(model: type[BaseModel] | None, part: str, table: Tables) -> type[BaseModel] | None:
-    """The model of the table under `part`: the only one there is, or the member that the table's tag names."""
+def _chosen(
+    model: type[BaseModel] | None, part: str, table: Tables
+) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
+    """The model of the table under `part`, by its tag where there are several, and the members of such a union."""
     found, members = _below(model, part)
-    return found or next((members[str(table[tag])] for tag in TAGS if str(table.get(tag)) in members), None)
-
-
-def _switch(table: Tables, parts: Sequence[str], overridden: set[str]) -> None:
-    """Where the override chose a member of a union, drop the file's keys that only its other members have.
-
-    So `--set method.mode=vanilla` is enough to leave out the branches of a recipe that sets their weight.
-    """
-    model: type[BaseModel] | None = Recipe
-    members: dict[str, type[BaseModel]] = {}
-    for part in parts[:-1]:
-        model, members = _below(model, part)
-    chosen = members.get(str(table[parts[-1]]))
-    if chosen is not None and parts[-1] in TAGS:
-        _drop_foreign(table, chosen, set(members.values()), ".".join(parts[:-1]), overridden)
+    return found or next((members[str(table[tag])] for tag in TAGS if str(table.get(tag)) in members), None), members
 
 
 def _drop_foreign(

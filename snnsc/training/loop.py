@@ -161,8 +161,7 @@ class Training:
 
     def _schedules(self, step: int) -> tuple[float, float]:
         """Weight of the branches and learning rate at a step of this epoch."""
-        steps = len(self.train_batches)
-        iteration = self.epoch * steps + step
+        steps, iteration = len(self.train_batches), self._iteration(step)
         weight = branch_weight(self.recipe.method, iteration, self.recipe.train.epochs * steps)
         return weight, learning_rate(self.recipe.train, iteration, steps)
 
@@ -173,7 +172,9 @@ class Training:
         inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        iteration, ratio = self._masking()
+        iteration, ratio = self._iteration(self.step), 0.0
+        if masking is not None:
+            ratio = masking_ratio(masking, iteration, len(self.train_batches), self.recipe.train.epochs)
         if masking is not None and masking.placement == "surrogate":
             set_masks(self.model, ratio, (self.recipe.seed, iteration, self.place.rank))
         logits, loss = self._loss(forward, inputs, labels, weight)
@@ -188,13 +189,9 @@ class Training:
         self.optimizer.step()
         self._count(logits.main_TBK, labels, loss)
 
-    def _masking(self) -> tuple[int, float]:
-        """This iteration, and the share of its gradients that is masked."""
-        steps, masking = len(self.train_batches), self.recipe.method.masking
-        iteration = self.epoch * steps + self.step
-        if masking is None:
-            return iteration, 0.0
-        return iteration, masking_ratio(masking, iteration, steps, self.recipe.train.epochs)
+    def _iteration(self, step: int) -> int:
+        """Optimizer steps since the very start before this one of this epoch."""
+        return self.epoch * len(self.train_batches) + step
 
     def _loss(self, forward: nn.Module, inputs: Tensor, labels: Tensor, weight: float) -> tuple[Logits, Tensor]:
         """Outputs, and all that is minimised: the method's loss and what the recipe puts on top."""

@@ -9,12 +9,12 @@ Source: Li et al., Neural Networks 2024 (arXiv 2406.19645).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from snnsc.model.masking import random_key
 from snnsc.model.shortcuts import PREFIX
 
 
@@ -23,7 +23,7 @@ def mask_weight_gradients(model: nn.Module, ratio: float, seed: tuple[int, int])
     weights = [w for w in main_weights(model) if w.grad is not None]
     if ratio == 0 or not weights:
         return
-    random = torch.Generator(weights[0].device).manual_seed(_seed(seed))
+    random = torch.Generator(weights[0].device).manual_seed(random_key(*seed))
     for weight in weights:
         gradient = weight.grad
         assert gradient is not None
@@ -35,8 +35,3 @@ def main_weights(model: nn.Module) -> Iterator[Tensor]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith(PREFIX):
             yield module.weight
-
-
-def _seed(parts: tuple[int, int]) -> int:
-    """A hash, as torch's generator on a CPU looks at 32 bits only."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1

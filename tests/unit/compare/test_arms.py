@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snnsc.compare.arms import data_sets, differences, group
+from snnsc.compare.arms import data_sets, group, telling_keys
 from snnsc.compare.runs import read_run
 from snnsc.errors import RecipeError
 from snnsc.recipe.schema import Recipe
@@ -65,12 +65,12 @@ def test_differences_name_only_what_tells_recipes_apart(make_recipe: Callable[..
         make_recipe("method.masking={ratio=0.3}", "seed=3"),
         make_recipe("method.masking={ratio=0.4}", "data.root='/x'", "model.neuron.type=if"),
     )
-    assert differences([plain, masked, other]) == [
+    assert telling_keys([plain, masked, other]) == [
         ["lif", "masking=none"],
         ["lif", "masking=set", "ratio=0.3"],
         ["if", "masking=set", "ratio=0.4"],
     ]
-    assert differences([plain]) == [[]]
+    assert telling_keys([plain]) == [[]]
 
 
 def test_what_arms_were_evaluated_on(write_run: Write) -> None:

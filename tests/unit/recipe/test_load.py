@@ -497,3 +497,8 @@ def test_a_value_in_place_of_a_table_says_how_it_is_written(override, what):
     with pytest.raises(RecipeError) as error:
         load_recipe("digits", [override])
     assert str(error.value) == f"digits: {what}"
+
+
+def test_set_of_a_tag_within_a_union_drops_foreign_keys_too():
+    # the file sets model.neuron.reset, and the table of the neuron stands within the union of the architectures
+    assert load_recipe("guo2024/cifar10-resnet18-t4", ["model.neuron.type=clif"]).model.neuron.type == "clif"
