@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from snnsc.errors import RecipeError, SnnscError
@@ -20,15 +21,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     write_together({path: content})
 
 
-def write_together(contents: Mapping[Path, bytes | str]) -> None:
+def write_together(contents: Mapping[Path, bytes | str], folder: Path | None = None) -> None:
     """Write several files, all or none: each is written whole beside its place before the first takes it.
+
+    Args:
+        contents: Path -> content.
+        folder: A folder for some of them, which is made if it is missing.
 
     Raises:
         SnnscError: one of them cannot be written; all are as they were.
     """
     staged: dict[Path, Path] = {}
-    path = Path()
+    path = folder or Path()
     try:
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
         for path, content in contents.items():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -46,26 +53,31 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     finally:
         for part in staged.values():
             part.unlink(missing_ok=True)
+        if folder is not None:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
-def check_output(option: str, path: Path, *, suffix: str, keep: Path) -> None:
+def check_output(option: str, path: Path, *, suffix: str | None, keep: Path) -> None:
     """Refuse a place for a new file before any work is done for it.
 
     Args:
         option: What the user calls it, such as `--out`.
         path: The file to be.
-        suffix: The ending that it must have.
+        suffix: The ending that it must have; None for a folder, which may be there already.
         keep: The file that it is made from, which must not be overwritten.
 
     Raises:
         RecipeError: the ending is another, its folder is missing, it is a folder itself, or it is `keep`.
     """
-    if path.suffix != suffix:
+    if suffix is not None and path.suffix != suffix:
         raise RecipeError(f"{option} {path}: must end in {suffix}")
     if not is_folder(path.parent):
         raise RecipeError(f"{option} {path}: there is no folder {path.parent}; make it first")
-    if is_folder(path):
+    if suffix is not None and is_folder(path):
         raise RecipeError(f"{option} {path}: is a folder; name a file")
+    if suffix is None and path.exists() and not is_folder(path):
+        raise RecipeError(f"{option} {path}: is a file; name a folder")
     if path.resolve() == keep.resolve():
         raise RecipeError(f"{option} {path}: is the file it would be made from, which is kept as it is; name another")
 

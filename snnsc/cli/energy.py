@@ -1,4 +1,4 @@
-"""`snnsc energy`: ONNX model -> exact operation counts, energy estimates."""
+"""`snnsc energy`: ONNX or NIR model -> exact operation counts, energy estimates."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ LEGEND = "over all T steps; dense MACs: as if no input were zero; ACs: additions
 
 
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, ours or another's.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX or NIR file, ours or another's.")],
     inputs: Annotated[
         Path | None, typer.Option(help="Real samples to count on: .npz or .npy; default the statistics in the model.")
+    ] = None,
+    dt: Annotated[
+        float | None, typer.Option(help="NIR: time step in seconds; default the file's own, or 1e-4.")
     ] = None,
     json_: Json = False,
 ) -> None:
     """Count spike operations exactly, and estimate the energy of an SNN and of its ANN twin."""
     from snnsc.energy import estimate
 
-    report = estimate(model, inputs)
+    report = estimate(model, inputs, dt=dt)
     if json_:
         show_json(report.to_dict())
         return

@@ -1,4 +1,4 @@
-"""`snnsc eval`: checkpoint or ONNX model -> accuracy, firing rates, confusion."""
+"""`snnsc eval`: checkpoint, ONNX model or NIR file -> accuracy, firing rates, confusion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFUSION_SHOWN = 20
 
 def command(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or an .onnx file from snnsc export.")
+        Path, typer.Argument(metavar="MODEL", help="A .pt checkpoint, an .onnx file from snnsc export, or a .nir file.")
     ],
     data_root: DataRoot = None,
     device: Device = None,
@@ -33,13 +33,30 @@ def command(
         int | None,
         typer.Option("--T", min=1, metavar="N", help="Hold images for N time steps, or cut recordings into N frames."),
     ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NPZ|RECIPE",
+            help="nir: frames [T,N,...] and labels [N] in an .npz, or a recipe, whose evaluation set is taken.",
+        ),
+    ] = None,
+    dt: Annotated[
+        float | None, typer.Option(help="nir: length of a time step in seconds; default the file's own, or 1e-4.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Evaluate: accuracy, by time step too, loss, firing rates, dead neurons, confusion matrix."""
     log_to_stderr()
-    if model.suffix == ".onnx":
-        if device not in (None, "cpu"):
-            raise RecipeError(f"--device {device}: an ONNX model is run by onnxruntime on the CPU")
+    if model.suffix in (".onnx", ".nir") and device not in (None, "cpu"):
+        raise RecipeError(f"--device {device}: {model.suffix} files are run by onnxruntime on the CPU")
+    for option, value in (("--inputs", inputs), ("--dt", dt)):
+        if value is not None and model.suffix != ".nir":
+            raise RecipeError(f"{option} {value}: is for .nir files; {model} has data and time steps of its own")
+    if model.suffix == ".nir":
+        from snnsc.cli.eval_nir import evaluate_nir
+
+        found, classes, step_weights = evaluate_nir(model, inputs, data_root, T, dt)
+    elif model.suffix == ".onnx":
         found, classes, step_weights = _onnx(model, data_root, T)
     else:
         found, classes, step_weights = _checkpoint(model, data_root, device, T)
@@ -73,15 +90,8 @@ def _checkpoint(path: Path, data_root: Path | None, device: str | None, T: int |
 
 def _onnx(path: Path, data_root: Path | None, T: int | None) -> Found:
     from snnsc.cli.samples import evaluation_data
-    from snnsc.export.runtime import (
-        OnnxNetwork,
-        evaluate,
-        facts_of,
-        read_onnx,
-        recipe_of,
-        step_weights_of,
-        takes_time_steps,
-    )
+    from snnsc.export.read import facts_of, read_onnx, recipe_of, step_weights_of, takes_time_steps
+    from snnsc.export.runtime import evaluate, load
 
     model = read_onnx(path)
     recipe = recipe_of(model, path)
@@ -91,7 +101,7 @@ def _onnx(path: Path, data_root: Path | None, T: int | None) -> Found:
         if not takes_time_steps(model, is_event=recipe.data.is_event):
             raise RecipeError(f"--T {T}: {path} runs its own number of time steps alone; evaluate its checkpoint")
         held = None if recipe.data.is_event else T
-    network = OnnxNetwork(model, str(path))
+    network = load(model, str(path))
     data = evaluation_data(recipe, facts_of(model, path), data_root)
     found = evaluate(network, data.test.batches(), recipe.data.classes, held)
     return found, data.facts.classes, step_weights_of(model, path)

@@ -37,6 +37,15 @@ def evaluation_data(recipe: Recipe, facts: Mapping[str, object], data_root: Path
     return data
 
 
+def evaluation_set(recipe: Recipe, data_root: Path | None) -> Loaders:
+    """The evaluation set of a recipe, for a network of which nothing is known.
+
+    Raises:
+        DataError: the data set is missing or damaged.
+    """
+    return _data(recipe, data_root, train=False)
+
+
 def _data(recipe: Recipe, data_root: Path | None, *, train: bool) -> Loaders:
     from snnsc.data import build_loaders, resolve_root
 
@@ -54,12 +63,17 @@ def some_samples(source: Checkpoint, data_root: Path | None, least: int) -> tupl
     count = sum(len(labels) for _, labels in batches)
     if count >= least or test.samples > count:
         return batches, "evaluation set"
-    train = _data(source.recipe, data_root, train=True).train
-    assert train is not None
-    more = list(_first(train.unaugmented().batches(), least - count))
+    more = training_samples(source, data_root, least - count)
     total = count + sum(len(labels) for _, labels in more)
     note(f"the evaluation set has {count} samples; {total - count} training samples join it")
     return batches + more, f"evaluation set ({count}) and training set ({total - count})"
+
+
+def training_samples(source: Checkpoint, data_root: Path | None, least: int) -> list[tuple[Tensor, Tensor]]:
+    """Batches of at least `least` training samples, or of all there are, as they are without augmentation."""
+    train = _data(source.recipe, data_root, train=True).train
+    assert train is not None
+    return list(_first(train.unaugmented().batches(), least))
 
 
 def _first(batches: Iterator[tuple[Tensor, Tensor]], least: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Read an ONNX file and say what each of its nodes is; no shapes and no samples yet.
+"""Read an ONNX file, or a NIR file as ONNX, and say what each of its nodes is; no shapes and no samples yet.
 
 Graph.nodes       live nodes in execution order, local functions inlined except the neuron layers (domain `snnsc`)
 Graph.constants   values that do not depend on the input: weights, and what is computed from weights
@@ -21,7 +21,9 @@ from onnx import inliner, numpy_helper
 from snnsc.energy.constants import evaluate, find_constants, find_shapes, live_nodes
 from snnsc.energy.paths import file_size, reason
 from snnsc.energy.runtime import PROTOBUF_ERRORS
-from snnsc.errors import ModelFileError
+from snnsc.errors import ModelFileError, RecipeError
+from snnsc.nir.lower import to_onnx
+from snnsc.nir.read import read_nir
 
 NEURON_DOMAIN = "snnsc"
 STATISTICS_KEY = "snnsc.statistics"
@@ -96,6 +98,11 @@ class Node:
     def is_neuron(self) -> bool:
         """Whether this is a neuron layer of ours."""
         return self.domain == NEURON_DOMAIN
+
+    @property
+    def fires(self) -> bool:
+        """Whether it gives spikes; a leaky integrator of NIR (LI) gives its membrane."""
+        return self.is_neuron and self.op != "LI"
 
     def ints(self, key: str, default: list[int]) -> list[int]:
         """A list-of-integers attribute."""
@@ -184,13 +191,21 @@ class Graph:
         return self._computed.get(name) if name in self.constants else None
 
 
-def read_graph(model: Path | onnx.ModelProto) -> Graph:
+def read_graph(model: Path | onnx.ModelProto, *, dt: float | None = None) -> Graph:
     """Read a model file or a model in memory.
 
+    Args:
+        model: An ONNX file, a NIR file, or an ONNX model.
+        dt: Time step of a NIR file in seconds; default as `snnsc.nir.lower` says.
+
     Raises:
-        ModelFileError: The file is missing, empty, damaged, no ONNX, or needs what is not supported.
+        ModelFileError: The file is missing, empty, damaged, neither ONNX nor NIR, or needs what is not supported.
+        RecipeError: `dt` is given for ONNX, or does not fit the NIR file.
     """
-    proto, source = (model, "model") if isinstance(model, onnx.ModelProto) else (_load(Path(model)), str(model))
+    if isinstance(model, onnx.ModelProto):
+        proto, source = model, "model"
+    else:
+        proto, source = _load(Path(model), dt), str(model)
     if not proto.HasField("graph") or not proto.graph.output:
         msg = f"{source}: not an ONNX model: it holds no graph; give a file written by `snnsc export`, or another .onnx"
         raise ModelFileError(msg)
@@ -217,7 +232,12 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def _load(path: Path, dt: float | None) -> onnx.ModelProto:
+    if path.suffix == ".nir":
+        return to_onnx(read_nir(path), dt=dt)
+    if dt is not None:
+        msg = f"--dt {dt:g}: {path} is no NIR file, which alone has a time step to choose"
+        raise RecipeError(msg)
     size = file_size(path, ModelFileError, "give an .onnx file")
     if size >= _LARGEST_FILE:
         msg = f"{path}: {size} bytes are more than an ONNX file can have (2 GiB); give an .onnx file"

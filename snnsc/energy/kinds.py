@@ -78,7 +78,7 @@ def _discrete(unit: Fraction) -> Kind:
 
 def _kind_of(graph: Graph, node: Node, kinds: dict[str, Kind], shapes: dict[str, Shape]) -> Kind:
     if node.is_neuron:
-        return BINARY
+        return BINARY if node.fires else REAL
     if node.domain:
         return REAL
     sources = [kinds.get(name, REAL) for name in graph.data_inputs(node)]

@@ -105,6 +105,8 @@ class Rows:
             msg = "the batch axis cannot be followed to it"
             raise Unsupported(msg)
         static = {"neuron_updates": self.per_sample(output), "time_steps": self.steps_of(output)}
+        if not node.fires:
+            return Layer(node.name, node.op, self.kinds[output], static)
         return Layer(node.name, node.op, self.kinds[output], static, output, None, self.inner[output], "spikes")
 
     def _sum(self, node: Node) -> Layer:

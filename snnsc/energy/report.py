@@ -81,23 +81,26 @@ class Report:
         }
 
 
-def estimate(model: Path, inputs: Path | None = None, *, models: Sequence[str] | None = None) -> Report:
+def estimate(
+    model: Path, inputs: Path | None = None, *, models: Sequence[str] | None = None, dt: float | None = None
+) -> Report:
     """Count and price a model.
 
     With `inputs` the counts are measured on them. Else the statistics that the model carries are used. Else only
     dense counts and bounds are given.
 
     Args:
-        model: An ONNX file.
+        model: An ONNX file, or a NIR file.
         inputs: Samples, see `load_inputs`.
         models: Names of price models; all if not told.
+        dt: Time step of a NIR file in seconds; default as `snnsc.nir.lower` says.
 
     Raises:
         ModelFileError: The model cannot be read or run.
         DataError: The samples cannot be read, or do not fit.
-        RecipeError: No price model has that name.
+        RecipeError: No price model has that name, or `dt` does not fit.
     """
-    graph = read_graph(model)
+    graph = read_graph(model, dt=dt)
     if inputs is not None:
         counts, source = count(graph, load_inputs(inputs, graph)), str(inputs)
     elif STATISTICS_KEY in graph.metadata:

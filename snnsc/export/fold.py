@@ -41,19 +41,20 @@ class PerStepConv(nn.Module):
 
 
 def fold(network: SpikingNetwork) -> tuple[SpikingNetwork, list[str]]:
-    """Fold all that folds, in place.
+    """A copy, on the CPU, in which all is folded that folds.
 
     Args:
-        network: A network without branches, in evaluation mode.
+        network: A network without branches, in evaluation mode; it is not changed.
 
     Returns:
-        The network, and a line of words for each kind of folding that took place.
+        The folded network, and a line of words for each kind of folding that took place.
 
     Raises:
         CheckError: factors of real spikes have no one layer to be folded into.
     """
+    folded = copy.deepcopy(network).to("cpu")
     with torch.no_grad():
-        return network, [*_fold_norms(network), *_fold_factors(network)]
+        return folded, [*_fold_norms(folded), *_fold_factors(folded)]
 
 
 def _fold_norms(network: SpikingNetwork) -> list[str]:

@@ -1,7 +1,8 @@
 """The neuron equations as ONNX model-local functions of the domain `snnsc`, in standard operators.
 
-Each takes the input current [T, ...] and gives the spikes [T, ...]; the body is a Scan over T from rest. It is an
-equation of `snnsc.model.equations` once more, because ONNX cannot call Python; a test holds the two equal.
+Each takes the input current [T, ...] and gives the spikes [T, ...]; the body is a Scan over T from rest. Its twin with
+the suffix Step is one time step: current [...] and states in, spikes and new states out. The nodes are an equation of
+`snnsc.model.equations` once more, because ONNX cannot call Python; a test holds the two equal.
 
     LIF, IF     decay (LIF), threshold; with a prefix of the name for what is different:
         Gain    the current times gain (PLIF, input_gain)
@@ -37,6 +38,8 @@ from snnsc.recipe.schema import (
 DOMAIN = "snnsc"
 DOMAIN_VERSION = 1
 OPSET = 18
+STEP = "Step"
+"""After the name of a function, that of its single time step."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Call:
     attributes: dict[str, float]
     inputs: dict[str, Tensor] = field(default_factory=dict, compare=False)
     timed: tuple[str, ...] = ()
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of what the neuron remembers from one time step to the next; all are 0 at rest."""
+        return ("v", "m") if self.name == "CLIF" else ("v",)
 
 
 def call(neuron: Neuron, layer: str) -> Call:
@@ -134,16 +142,9 @@ def equation(spec: NeuronSpec) -> str:
 
 def function(made: Call) -> onnx.FunctionProto:
     """The function of a call: current [T, ...], and what is given per channel -> spikes [T, ...]."""
-    states = ["v", "m"] if made.name == "CLIF" else ["v"]
-    match made.name:
-        case "CLIF":
-            steps = _clif()
-        case "GLIF":
-            steps = _glif()
-        case _:
-            steps = _leaky_steps(made)
+    states = made.states
     body = helper.make_graph(
-        steps,
+        _nodes(made),
         "step",
         [_float(name) for name in (*states, "x", *(f"{name}_now" for name in made.timed))],
         [_float(name) for name in (*(f"{state}_next" for state in states), "s")],
@@ -153,22 +154,47 @@ def function(made: Call) -> onnx.FunctionProto:
     scan = helper.make_node(
         "Scan", [*firsts, "current", *made.timed], [*lasts, "spikes"], num_scan_inputs=1 + len(made.timed), body=body
     )
+    rest = [helper.make_node("ConstantOfShape", ["shape"], [first], value=zero) for first in firsts]
+    shape = helper.make_node("Shape", ["current"], ["shape"], start=1)
+    return _function(made, made.name, ["current"], ["spikes"], [shape, *rest, scan])
+
+
+def step_function(made: Call) -> onnx.FunctionProto:
+    """One time step of a call: current [...], states, and what is given per channel -> spikes [...], new states."""
+    assert not made.timed, "a step does not know which one it is"
+    nexts = [f"{state}_next" for state in made.states]
+    return _function(made, made.name + STEP, ["x", *made.states], ["s", *nexts], _nodes(made))
+
+
+def _function(
+    made: Call, name: str, inputs: list[str], outputs: list[str], nodes: list[onnx.NodeProto]
+) -> onnx.FunctionProto:
+    used = {name for node in _nodes(made) for name in node.input}
+    numbers = [(key, value) for key, value in (("rest", 0.0), ("one", 1.0)) if key in used]
+    constants = [
+        *(_attribute_constant(key) for key in made.attributes),
+        *(helper.make_node("Constant", [], [key], value_float=value) for key, value in numbers),
+    ]
     return helper.make_function(
         DOMAIN,
-        made.name,
-        ["current", *made.inputs],
-        ["spikes"],
-        [
-            *(_attribute_constant(key) for key in made.attributes),
-            helper.make_node("Constant", [], ["rest"], value_float=0.0),
-            helper.make_node("Constant", [], ["one"], value_float=1.0),
-            helper.make_node("Shape", ["current"], ["shape"], start=1),
-            *(helper.make_node("ConstantOfShape", ["shape"], [first], value=zero) for first in firsts),
-            scan,
-        ],
+        name,
+        [*inputs, *made.inputs],
+        outputs,
+        [*constants, *nodes],
         [helper.make_opsetid("", OPSET)],
         list(made.attributes),
     )
+
+
+def _nodes(made: Call) -> list[onnx.NodeProto]:
+    """One time step: states, x -> new states, s."""
+    match made.name:
+        case "CLIF":
+            return _clif()
+        case "GLIF":
+            return _glif()
+        case _:
+            return _leaky_steps(made)
 
 
 def _leaky_steps(made: Call) -> list[onnx.NodeProto]:

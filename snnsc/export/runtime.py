@@ -1,4 +1,4 @@
-"""Run an exported model in onnxruntime and read every layer's spikes.
+"""Run an exported model, in onnxruntime or what else runs ONNX, and read every layer's spikes.
 
 Legend: T time steps, B batch, K classes.
 """
@@ -6,152 +6,174 @@ Legend: T time steps, B batch, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
-from pydantic import ValidationError
 from torch import Tensor
 
-from snnsc.checkpoint import REQUIRED_FACTS
 from snnsc.errors import ModelFileError
-from snnsc.export.onnx import ACTIVATIONS, LOGITS_BY_STEP, SPIKES
-from snnsc.files import is_file, what_is
-from snnsc.recipe.schema import Recipe
+from snnsc.export.metadata import STATES
+from snnsc.export.onnx import LOGITS_BY_STEP
+from snnsc.export.read import is_step
+from snnsc.export.trace import ACTIVATIONS, SPIKES
 from snnsc.training.metrics import Evaluation, Scores
 
-
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file that snnsc exported.
-
-    Raises:
-        ModelFileError: missing, damaged, or without the metadata that snnsc writes.
-    """
-    if not is_file(path):
-        raise ModelFileError(f"{path}: {what_is(path)}; `snnsc export` writes ONNX files")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except (DecodeError, OSError, ValueError) as e:
-        raise ModelFileError(f"{path}: is no ONNX model, or is damaged") from e
-    if "snnsc.format" not in {p.key for p in model.metadata_props}:
-        raise ModelFileError(
-            f"{path}: was not exported by snnsc (it lacks the metadata snnsc.format), so its data is unknown"
-        )
-    return model
+Array = np.ndarray[Any, Any]
+Found = tuple[Array, dict[str, Array]]
+"""Logits of every step [T, B, K], and layer name -> spikes [T, B, ...]."""
 
 
-def recipe_of(model: onnx.ModelProto, path: Path) -> Recipe:
-    """The recipe in a model's metadata.
+class Runnable(Protocol):
+    """A network in whatever runs it."""
 
-    Raises:
-        ModelFileError: it is not one of this snnsc.
-    """
-    try:
-        return Recipe.model_validate_json(json.dumps(_metadata(model, "snnsc.recipe")))
-    except (ValidationError, ValueError, RecursionError) as e:
-        raise ModelFileError(f"{path}: the recipe in its metadata is not one of this snnsc") from e
+    name: str
+    """What messages call it."""
+    layers: dict[str, str]
+    """Layer of neurons -> the value that holds its spikes."""
 
-
-def facts_of(model: onnx.ModelProto, path: Path) -> dict[str, object]:
-    """The facts about the data in a model's metadata.
-
-    Raises:
-        ModelFileError: they are damaged.
-    """
-    try:
-        facts = _metadata(model, "snnsc.facts")
-    except (ValueError, RecursionError):
-        facts = None
-    if not isinstance(facts, dict) or not facts.keys() >= REQUIRED_FACTS:
-        raise ModelFileError(f"{path}: the data facts in its metadata are damaged")
-    return facts
-
-
-def step_weights_of(model: onnx.ModelProto, path: Path) -> list[float] | None:
-    """The weight of each time step's logits, which is folded into the model; None where the method set none.
-
-    Raises:
-        ModelFileError: the metadata is damaged.
-    """
-    try:
-        weights = _metadata(model, "snnsc.step_weights")
-    except (ValueError, RecursionError):
-        weights = "damaged"
-    if weights is None or (isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)):
-        return weights
-    raise ModelFileError(f"{path}: the step weights in its metadata are damaged")
-
-
-def takes_time_steps(model: onnx.ModelProto, *, is_event: bool) -> bool:
-    """Whether the model can be run for other numbers of time steps: frames of any T, or images with the input T."""
-    if not is_event:
-        return "T" in {value.name for value in model.graph.input}
-    dims = [list(value.type.tensor_type.shape.dim) for value in model.graph.input[:1]]
-    return any(bool(sizes) and bool(sizes[0].dim_param) for sizes in dims)
-
-
-def _metadata(model: onnx.ModelProto, key: str) -> Any:  # noqa: ANN401
-    return json.loads({p.key: p.value for p in model.metadata_props}.get(key, "null"))
-
-
-class OnnxNetwork:
-    """An exported model in onnxruntime, with the spikes of every layer and the logits of every step.
-
-    Args:
-        model: The model.
-        name: What messages call it.
-
-    Raises:
-        ModelFileError: onnxruntime cannot load it.
-    """
-
-    def __init__(self, model: onnx.ModelProto, name: str) -> None:
-        self.name = name
-        watched = onnx.ModelProto()
-        watched.CopyFrom(model)
-        made = [output for node in model.graph.node for output in node.output]
-        self.layers = {
-            name.removesuffix(end): name for name in made for end in (SPIKES, ACTIVATIONS) if name.endswith(end)
-        }
-        self.input_name = model.graph.input[0].name if model.graph.input else ""
-        for value in (*self.layers.values(), LOGITS_BY_STEP):
-            watched.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            self.session = onnxruntime.InferenceSession(
-                watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as e:  # onnxruntime's share no public base class
-            raise ModelFileError(f"{name}: onnxruntime cannot load it: {' '.join(str(e).split())[:300]}") from e
-
-    def run(self, inputs: np.ndarray[Any, Any], T: int | None = None) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    def run(self, inputs: Array, T: int | None = None) -> Found:
         """Logits of every step [T, B, K], and layer name -> spikes [T, B, ...].
 
         Args:
             inputs: Frames [T, B, C, H, W] or images [B, C, H, W], float32.
             T: Time steps for which images are held; default the model's own.
         """
+
+
+class Session(Protocol):
+    """What runs a graph."""
+
+    def run(self, names: Sequence[str], feeds: dict[str, Any], /) -> Any:  # noqa: ANN401
+        """The values of these names."""
+
+
+Engine = Callable[[onnx.ModelProto], Session]
+
+
+def onnxruntime_session(
+    model: onnx.ModelProto, *, level: onnxruntime.GraphOptimizationLevel | None = None, threads: int | None = None
+) -> Session:
+    """A session of onnxruntime on the CPU.
+
+    Args:
+        model: The model.
+        level: Optimisation of the graph; default all.
+        threads: Threads of an operator; default one a core.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if level is not None:
+        options.graph_optimization_level = level
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    content = model.SerializeToString()
+    session: Session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return session
+
+
+def load(model: onnx.ModelProto, name: str, engine: Engine = onnxruntime_session) -> Runnable:
+    """The network of a model, of the whole sequence or of one time step.
+
+    Raises:
+        ModelFileError: the engine cannot load it, or its metadata do not describe it.
+    """
+    return (StepNetwork if is_step(model) else OnnxNetwork)(model, name, engine)
+
+
+class OnnxNetwork:
+    """A model of the whole sequence.
+
+    Args:
+        model: The model.
+        name: What messages call it.
+        engine: What runs it.
+
+    Raises:
+        ModelFileError: the engine cannot load it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, name: str, engine: Engine = onnxruntime_session) -> None:
+        self.name = name
+        self.layers = _layers(model)
+        self.input_name = model.graph.input[0].name if model.graph.input else ""
+        self._outputs = [LOGITS_BY_STEP, *self.layers.values()]
+        self._session = _watching(model, name, self._outputs, engine)
+
+    def run(self, inputs: Array, T: int | None = None) -> Found:
+        """See `Runnable`."""
         feeds: dict[str, Any] = {self.input_name: inputs}
         if T is not None:
             feeds["T"] = np.array(T, dtype=np.int64)
-        names = [LOGITS_BY_STEP, *self.layers.values()]
-        try:
-            logits_TBK, *spikes = self.session.run(names, feeds)
-        except Exception as e:
-            what = " ".join(str(e).split())[:300]
-            raise ModelFileError(f"{self.name}: cannot run inputs of shape {inputs.shape}: {what}") from e
+        logits_TBK, *spikes = _run(self._session, self._outputs, feeds, self.name, inputs.shape)
         return logits_TBK, dict(zip(self.layers, spikes, strict=True))
 
 
+class StepNetwork:
+    """A model of one time step, run over a sequence from rest.
+
+    Args:
+        model: The model.
+        name: What messages call it.
+        engine: What runs it.
+
+    Raises:
+        ModelFileError: the engine cannot load it, or its metadata do not describe it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, name: str, engine: Engine = onnxruntime_session) -> None:
+        self.name = name
+        self.layers = _layers(model)
+        about = {p.key: p.value for p in model.metadata_props}
+        try:
+            entries = json.loads(about[STATES])
+            self._T = int(about["snnsc.T"])
+            self._weights = json.loads(about.get("snnsc.step_weights", "null"))
+            self._rest = {
+                state: ([int(size) for size in entry["shape"][1:]], float(entry["initial"]))
+                for state, entry in entries.items()
+            }
+            nexts = [str(entry["next"]) for entry in entries.values()]
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise ModelFileError(f"{name}: its metadata do not say which states it has; export it again") from e
+        self._input = next((i.name for i in model.graph.input if i.name not in self._rest), "")
+        self._outputs = ["logits", *nexts, *self.layers.values()]
+        self._session = _watching(model, name, self.layers.values(), engine)
+        fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+        self._batch = fixed or None
+
+    def run(self, inputs: Array, T: int | None = None) -> Found:
+        """See `Runnable`."""
+        axis = inputs.ndim - 4
+        if self._batch is not None and inputs.shape[axis] != self._batch:  # made for one sample at a time
+            parts = np.split(inputs, inputs.shape[axis] // self._batch, axis)
+            found = [self.run(part, T) for part in parts]
+            spikes = {layer: np.concatenate([s[layer] for _, s in found], axis=1) for layer in self.layers}
+            return np.concatenate([logits for logits, _ in found], axis=1), spikes
+        frames = inputs if axis else [inputs] * (self._T if T is None else T)
+        states = {
+            state: np.full((inputs.shape[axis], *shape), initial, np.float32)
+            for state, (shape, initial) in self._rest.items()
+        }
+        logits, spikes_T = [], []
+        for frame in frames:
+            values = _run(self._session, self._outputs, {self._input: frame, **states}, self.name, inputs.shape)
+            states = dict(zip(states, values[1:], strict=False))
+            logits.append(values[0])
+            spikes_T.append(values[1 + len(states) :])
+        logits_TBK = np.stack(logits)
+        if self._weights is not None:
+            logits_TBK = logits_TBK * np.array(self._weights, np.float32)[:, None, None]
+        by_layer = [np.stack(s) for s in zip(*spikes_T, strict=True)]
+        return logits_TBK, dict(zip(self.layers, by_layer, strict=True))
+
+
 def evaluate(
-    network: OnnxNetwork, batches: Iterable[tuple[Tensor, Tensor]], classes: int, T: int | None = None
+    network: Runnable, batches: Iterable[tuple[Tensor, Tensor]], classes: int, T: int | None = None
 ) -> Evaluation:
     """What `snnsc.training.evaluate.evaluate` finds, by onnxruntime.
 
@@ -168,3 +190,35 @@ def evaluate(
         for layer, spikes_TB in spikes.items():
             scores.add_spikes(layer, torch.from_numpy(spikes_TB))
     return scores.result()
+
+
+def _layers(model: onnx.ModelProto) -> dict[str, str]:
+    made = [output for node in model.graph.node for output in node.output]
+    return {name.removesuffix(end): name for name in made for end in (SPIKES, ACTIVATIONS) if name.endswith(end)}
+
+
+def _watching(model: onnx.ModelProto, name: str, watch: Iterable[str], engine: Engine) -> Session:
+    """A session that gives the values `watch` too."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    for value in watch:
+        watched.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
+    try:
+        return engine(watched)
+    except Exception as e:  # onnxruntime's share no public base class
+        raise ModelFileError(f"{name}: onnxruntime cannot load it: {' '.join(str(e).split())[:300]}") from e
+
+
+def _run(
+    session: Session,
+    outputs: Sequence[str],
+    feeds: Mapping[str, Any],
+    name: str,
+    shape: tuple[int, ...],
+) -> list[Array]:
+    try:
+        found: list[Array] = session.run(outputs, dict(feeds))
+    except Exception as e:
+        what = " ".join(str(e).split())[:300]
+        raise ModelFileError(f"{name}: cannot run inputs of shape {shape}: {what}") from e
+    return found

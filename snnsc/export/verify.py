@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from snnsc.errors import CheckError
-from snnsc.export.runtime import OnnxNetwork
+from snnsc.export.form import Form
+from snnsc.export.runtime import Runnable
 from snnsc.model import SpikingNetwork
 from snnsc.training.evaluate import neuron_outputs
 
@@ -27,6 +28,18 @@ class Bounds:
     """Largest share of a layer's neuron-steps that may fire in one and not in the other."""
     min_argmax_agreement: float = 0.99
     """Least share of samples that both put in the same class."""
+    max_accuracy_drop: float = 0.02
+    """Most that the accuracy may be below the trained network's."""
+
+    @classmethod
+    def of(cls, form: Form, max_flip_rate: float | None, max_accuracy_drop: float) -> Bounds:
+        """The bounds of a form, where `None` is its own.
+
+        On an exact grid the network is the same. With eight bits it is another, which is judged by its accuracy: in a
+        deep one a tenth of the spikes may turn without harm.
+        """
+        flips, agreement = (0.2, 0.75) if form.int8 else (0.0, 0.99) if form.exact_grid else (1e-3, 0.99)
+        return cls(flips if max_flip_rate is None else max_flip_rate, agreement, max_accuracy_drop)
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,9 @@ class Verification:
     argmax_agreement: float
     accuracy_torch: float
     accuracy_onnx: float
+    """Of what was exported."""
+    accuracy_difference: float
+    """Exported less torch's."""
     max_spike_flip_rate: float
     spike_flip_rate: dict[str, float]
     """Share of differing neuron-steps of each layer."""
@@ -49,7 +65,7 @@ class Verification:
 
 
 def verify(
-    network: SpikingNetwork, exported: OnnxNetwork, batches: Iterable[tuple[Tensor, Tensor]], bounds: Bounds
+    network: SpikingNetwork, exported: Runnable, batches: Iterable[tuple[Tensor, Tensor]], bounds: Bounds
 ) -> Verification:
     """Run both networks and compare.
 
@@ -89,23 +105,40 @@ def verify(
         argmax_agreement=agree / samples,
         accuracy_torch=right_torch / samples,
         accuracy_onnx=right_onnx / samples,
+        accuracy_difference=(right_onnx - right_torch) / samples,
         max_spike_flip_rate=max(rates.values(), default=0.0),
         spike_flip_rate=rates,
         neuron_steps=sum(steps.values()),
     )
-    _hold(found, bounds)
+    _hold(found, bounds, exported.name)
     return found
 
 
-def _hold(found: Verification, bounds: Bounds) -> None:
+def few(batches: Iterable[tuple[Tensor, Tensor]], samples: int) -> list[tuple[Tensor, Tensor]]:
+    """The first samples of the first batch."""
+    inputs, labels = next(iter(batches))
+    return [(inputs[:, :samples] if inputs.dim() == 5 else inputs[:samples], labels[:samples])]
+
+
+def _hold(found: Verification, bounds: Bounds, name: str) -> None:
     if found.max_spike_flip_rate > bounds.max_spike_flip_rate:
         layer = max(found.spike_flip_rate, key=found.spike_flip_rate.__getitem__)
         raise CheckError(
-            f"{found.max_spike_flip_rate:.2e} of the spikes of layer {layer} differ between torch and onnxruntime, "
+            f"{found.max_spike_flip_rate:.2e} of the spikes of layer {layer} differ between torch and {name}, "
             f"more than --max-flip-rate {bounds.max_spike_flip_rate:g}; nothing is written"
         )
     if found.argmax_agreement < bounds.min_argmax_agreement:
         raise CheckError(
-            f"torch and onnxruntime agree on the class of {found.argmax_agreement:.2%} of {found.samples} samples, "
+            f"torch and {name} agree on the class of {found.argmax_agreement:.2%} of {found.samples} samples, "
             f"fewer than {bounds.min_argmax_agreement:.0%}; nothing is written"
+        )
+    hold_accuracy(found.accuracy_torch, found.accuracy_onnx, name, bounds)
+
+
+def hold_accuracy(before: float, after: float, name: str, bounds: Bounds) -> None:
+    """Raise CheckError where the accuracy fell by more than is allowed."""
+    if before - after > bounds.max_accuracy_drop:
+        raise CheckError(
+            f"{name} classifies {after:.2%} right where the trained network does {before:.2%}, more than "
+            f"--max-accuracy-drop {bounds.max_accuracy_drop:g} below; nothing is written"
         )

@@ -57,7 +57,7 @@ def resnet_plan(spec: ResNetSpec | ResNet20Spec | ResNet19Spec | ThinResNetSpec)
 
 
 class HiddenHead(nn.Module):
-    """Global average pooling, linear, neuron, linear: [T, B, C, H, W] -> logits [T, B, K] in float32."""
+    """Global average pooling, linear, neuron, linear: [T, B, C, H, W] -> logits [T, B, K] in its weights' type."""
 
     def __init__(self, cells: Cells, channels: int, hidden: int, classes: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class HiddenHead(nn.Module):
     def forward(self, spikes_TBCHW: Tensor) -> Tensor:
         """Logits of every time step."""
         with torch.autocast(spikes_TBCHW.device.type, enabled=False):
-            pooled_TBC = spikes_TBCHW.mean((-2, -1), dtype=torch.float32)
+            pooled_TBC = spikes_TBCHW.mean((-2, -1), dtype=self.linear1.weight.dtype)
             return self.linear2(self.neuron(self.linear1(pooled_TBC)))  # type: ignore[no-any-return]
 
 

@@ -37,25 +37,29 @@ def run_steps(step: Step, current_TN: Tensor, T: int, state: State) -> tuple[Ten
         step: The step function.
         current_TN: Input current [T, N], or [1, N] for a current that is the same at every step.
         T: Number of time steps.
-        state: State to start from, each [N] in float32.
+        state: State to start from, each [N] in float32, or in float64 where the current is.
 
     Returns:
-        Spikes [T, N] of the current's type, and the last state in float32.
+        Spikes [T, N] of the current's type, and the last state in the type of the first.
     """
-    currents = current_TN.unbind(0)
+    currents, wide = current_TN.unbind(0), _wide(current_TN)
     # widened once, so that its gradients of all steps are summed in float32
-    held = currents[0].float() if len(currents) == 1 else None
+    held = currents[0].to(wide) if len(currents) == 1 else None
     spikes = []
     for t in range(T):
-        # the membrane accumulates in float32 whatever the precision of the current
-        s, state = step(state, currents[t].float() if held is None else held, t)
+        # the membrane accumulates in float32 at least, whatever the precision of the current
+        s, state = step(state, currents[t].to(wide) if held is None else held, t)
         spikes.append(s.to(current_TN.dtype))
     return torch.stack(spikes), state
 
 
 def at_rest(current_TN: Tensor, states: int) -> State:
-    """The state of a sequence that begins: `states` times zeros [N] in float32."""
-    return tuple(torch.zeros_like(current_TN[0], dtype=torch.float32) for _ in range(states))
+    """The state of a sequence that begins: `states` times zeros [N], in float32 at least."""
+    return tuple(torch.zeros_like(current_TN[0], dtype=_wide(current_TN)) for _ in range(states))
+
+
+def _wide(current: Tensor) -> torch.dtype:
+    return torch.float64 if current.dtype == torch.float64 else torch.float32
 
 
 class Kernels:

@@ -18,7 +18,7 @@ PREFIX = "shortcuts."
 
 
 class PooledLinear(nn.Module):
-    """Global average pooling, then linear: spikes [T, B, C, H, W] -> logits [T, B, K] in float32."""
+    """Global average pooling, then linear: spikes [T, B, C, H, W] -> logits [T, B, K] in the type of its weights."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class PooledLinear(nn.Module):
     def forward(self, spikes_TBCHW: Tensor) -> Tensor:
         """Logits of every time step."""
         with torch.autocast(spikes_TBCHW.device.type, enabled=False):
-            return self.linear(spikes_TBCHW.mean((-2, -1), dtype=torch.float32))  # type: ignore[no-any-return]
+            return self.linear(spikes_TBCHW.mean((-2, -1), dtype=self.linear.weight.dtype))  # type: ignore[no-any-return]
 
 
 def taps(method: MethodSpec, stages: Sequence[int]) -> list[tuple[int, int]]:

@@ -43,7 +43,7 @@ def vgg_plan(spec: VggSnnSpec | CifarNetSpec | VggSpec | TinySpec) -> VggPlan:
 
 
 class FlattenHead(nn.Module):
-    """2x2 average pool, flatten, linear: spikes [T, B, C, H, W] -> logits [T, B, K] in float32."""
+    """2x2 average pool, flatten, linear: spikes [T, B, C, H, W] -> logits [T, B, K] in the type of its weights."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class FlattenHead(nn.Module):
     def forward(self, spikes_TBCHW: Tensor) -> Tensor:
         """Logits of every time step."""
         with torch.autocast(spikes_TBCHW.device.type, enabled=False):
-            return self.linear(pool2x2(spikes_TBCHW.float()).flatten(2))  # type: ignore[no-any-return]
+            return self.linear(pool2x2(spikes_TBCHW.to(self.linear.weight.dtype)).flatten(2))  # type: ignore[no-any-return]
 
 
 def vgg_parts(

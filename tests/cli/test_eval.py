@@ -111,12 +111,15 @@ def test_step_weights_are_shown_and_count(
 
 
 def exported(path: Path) -> Path:
-    from snnsc.export.onnx import metadata, set_metadata, to_onnx
+    from snnsc.export.fold import fold
+    from snnsc.export.metadata import metadata, set_metadata
+    from snnsc.export.onnx import to_onnx
 
     source = checkpoint.read(path)
     network = source.build(branches=False, compiled=False)
-    model, folded = to_onnx(network, source.recipe)
-    set_metadata(model, metadata(source, network, (), folded))
+    folded, words = fold(network)
+    model = to_onnx(folded, source.recipe)
+    set_metadata(model, metadata(source, network, (), words))
     onnx.save(model, path.with_suffix(".onnx"))
     return path.with_suffix(".onnx")
 

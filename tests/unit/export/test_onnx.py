@@ -15,7 +15,7 @@ from snnsc.errors import CheckError, ModelFileError
 from snnsc.export.export import export
 from snnsc.export.fold import fold
 from snnsc.export.functions import call, function
-from snnsc.export.onnx import to_onnx
+from snnsc.export.onnx import to_onnx as trace
 from snnsc.export.runtime import OnnxNetwork
 from snnsc.export.verify import Bounds, verify
 from snnsc.model import build_model
@@ -51,6 +51,10 @@ def network(arch, kind, norm="bn", neuron="lif", extra="", more=()):
     return net.eval(), recipe
 
 
+def to_onnx(net, recipe):
+    return trace(fold(net)[0], recipe)
+
+
 def inputs(recipe, T, B):
     shape = (recipe.data.channels, recipe.data.size, recipe.data.size)
     if recipe.data.is_event:
@@ -61,7 +65,7 @@ def inputs(recipe, T, B):
 @pytest.mark.parametrize(("arch", "kind", "norm", "neuron"), NETS)
 def test_onnxruntime_gives_the_same_spikes(arch, kind, norm, neuron):
     net, recipe = network(arch, kind, norm, neuron)
-    model = to_onnx(net, recipe)[0]
+    model = to_onnx(net, recipe)
     exported = OnnxNetwork(model, "test")
     batches = [(inputs(recipe, T, B), torch.zeros(B, dtype=torch.int64)) for T, B in ((3, 4), (5, 1), (1, 3))]
     found = verify(net, exported, batches, Bounds(max_spike_flip_rate=2e-3, min_argmax_agreement=0.8))
@@ -71,7 +75,7 @@ def test_onnxruntime_gives_the_same_spikes(arch, kind, norm, neuron):
 
 def test_a_static_network_runs_for_another_T():
     net, recipe = network("tiny", "static")
-    exported = OnnxNetwork(to_onnx(net, recipe)[0], "test")
+    exported = OnnxNetwork(to_onnx(net, recipe), "test")
     x = inputs(recipe, 0, 2)
     for T in (1, 3, 7):
         logits_TBK, spikes = exported.run(x.numpy(), T)
@@ -87,7 +91,7 @@ def test_a_static_network_runs_for_another_T():
 @pytest.mark.parametrize("kind", ["static", "event"])
 def test_the_graph_is_what_the_readme_says(kind):
     net, recipe = network("resnet20-thin", kind)
-    model = to_onnx(net, recipe)[0]
+    model = to_onnx(net, recipe)
     ops = [node.op_type for node in model.graph.node]
     assert ops.count("LIF") == 19
     assert ops.count("Conv") == 21
@@ -107,7 +111,7 @@ def test_the_graph_is_what_the_readme_says(kind):
 
 def test_no_path_of_this_machine_and_the_same_bytes_twice(tmp_path):
     net, recipe = network("tiny", "static")
-    first, second = (to_onnx(net, recipe)[0].SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (to_onnx(net, recipe).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
     for secret in (b"/home", b"/work", b"/root", b"site-packages", b".py", str(tmp_path).encode()):
         assert secret not in first
@@ -116,7 +120,7 @@ def test_no_path_of_this_machine_and_the_same_bytes_twice(tmp_path):
 def test_the_model_is_plain_onnx_for_others():
     """The checker, the inliner, the reference evaluator and onnxruntime all take it."""
     net, recipe = network("tiny", "event")
-    model = to_onnx(net, recipe)[0]
+    model = to_onnx(net, recipe)
     x = inputs(recipe, 3, 2)
     inlined = onnx.inliner.inline_local_functions(model)
     onnx.checker.check_model(inlined, full_check=True)
@@ -153,7 +157,7 @@ OPTIONS = [
 @pytest.mark.parametrize(("arch", "kind", "norm", "neuron", "extra", "more"), OPTIONS, ids=lambda o: str(o) or "-")
 def test_every_option_gives_the_same_spikes(arch, kind, norm, neuron, extra, more):
     net, recipe = network(arch, kind, norm, neuron, extra, more)
-    exported = OnnxNetwork(to_onnx(net, recipe)[0], "test")
+    exported = OnnxNetwork(to_onnx(net, recipe), "test")
     batches = [(inputs(recipe, 3, B), torch.zeros(B, dtype=torch.int64)) for B in (4, 1)]
     found = verify(net, exported, batches, Bounds(max_spike_flip_rate=2e-3, min_argmax_agreement=0.8))
     assert found.neuron_steps > 10_000
@@ -163,7 +167,7 @@ def test_every_option_gives_the_same_spikes(arch, kind, norm, neuron, extra, mor
 def test_a_network_bound_to_its_steps_takes_no_other():
     for kind, shape in (("static", ["B", 3, 16, 16]), ("event", [3, "B", 2, 16, 16])):
         net, recipe = network("tiny", kind, "bntt")
-        model = to_onnx(net, recipe)[0]
+        model = to_onnx(net, recipe)
         (given,) = model.graph.input
         assert [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim] == shape
         marks = [p.value for n in model.graph.node for p in n.metadata_props if p.key == "snnsc.time_step"]
@@ -181,7 +185,7 @@ def test_time_steps_of_equal_weights_keep_their_names(kind):
         for name, parameter in net.named_parameters():
             if name.endswith(".k"):
                 parameter.copy_(torch.tensor([1.0, 0.8, 1.0]))
-    model = to_onnx(net, recipe)[0]
+    model = to_onnx(net, recipe)
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
     for node in model.graph.node:
@@ -215,7 +219,7 @@ def test_a_gamma_of_zero_is_refused():
 
 def test_the_ann_twin_is_exported_with_relu():
     net, recipe = network("resnet20-thin", "static", "bn", "relu", more=("model.T=1",))
-    model = to_onnx(net, recipe)[0]
+    model = to_onnx(net, recipe)
     assert not model.functions
     assert [n.op_type for n in model.graph.node].count("Relu") == 19
     exported = OnnxNetwork(model, "test")
@@ -277,9 +281,10 @@ def test_folding_keeps_the_function():
     spikes = (torch.rand(3, 2, 16, 16, 16) < 0.2).float()
     with torch.inference_mode():
         before = conv(spikes)
-        fold(net)
-        torch.testing.assert_close(conv(spikes), before, atol=1e-4, rtol=1e-4)
-        assert net(x).shape == (2, 10)
+        folded, _ = fold(net)
+        torch.testing.assert_close(folded.stages[1][0].conv1(spikes), before, atol=1e-4, rtol=1e-4)
+        assert torch.equal(conv(spikes), before), "the network itself is as it was"
+        assert folded(x).shape == (2, 10)
 
 
 def checkpoint_of(net, recipe):
@@ -289,12 +294,12 @@ def checkpoint_of(net, recipe):
 def test_a_failed_bound_writes_no_file(tmp_path, monkeypatch):
     net, recipe = network("tiny", "static")
 
-    def wrong(copied):
-        folded = fold(copied)
-        copied.stem.convs[0].conv.bias.data += 0.5
-        return folded
+    def wrong(network):
+        folded, words = fold(network)
+        folded.stem.convs[0].conv.bias.data += 0.5
+        return folded, words
 
-    monkeypatch.setattr("snnsc.export.onnx.fold", wrong)
+    monkeypatch.setattr("snnsc.export.export.fold", wrong)
     batches = [(inputs(recipe, 0, 8), torch.zeros(8, dtype=torch.int64))]
     with pytest.raises(CheckError, match=r"of the spikes of layer .* differ"):
         export(checkpoint_of(net, recipe), batches, "test", tmp_path / "model.onnx", Bounds())
@@ -305,14 +310,14 @@ def test_the_file_answers_for_itself(tmp_path):
     net, recipe = network("tiny", "static")
     batches = [(inputs(recipe, 0, 8), torch.zeros(8, dtype=torch.int64))]
     done = export(checkpoint_of(net, recipe), batches, "the test's samples", tmp_path / "model.onnx", Bounds(1.0, 0.0))
-    embedded = estimate(done.model)
+    embedded = estimate(done.files[0])
     assert embedded.source == "embedded"
-    assert json.loads(done.energy.read_text()) == embedded.to_dict()
+    assert json.loads(done.files[1].read_text()) == embedded.to_dict()
     np.savez(tmp_path / "x.npz", images=batches[0][0].numpy())
-    measured = estimate(done.model, tmp_path / "x.npz").to_dict()
+    measured = estimate(done.files[0], tmp_path / "x.npz").to_dict()
     assert measured["totals"] == embedded.to_dict()["totals"]
     assert measured["samples"] == 8
-    props = {p.key: p.value for p in onnx.load(done.model).metadata_props}
+    props = {p.key: p.value for p in onnx.load(done.files[0]).metadata_props}
     assert json.loads(props["snnsc.neuron"])["threshold"] == 1.0
     assert json.loads(props["snnsc.recipe"])["model"]["T"] == 3
     assert "root" not in json.loads(props["snnsc.recipe"])["data"]

@@ -1,0 +1,23 @@
+"""Standard operators only: the bodies of the neurons' functions in place of their calls."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import inliner
+
+from snnsc.export.functions import DOMAIN
+from snnsc.export.trace import check_graph
+
+
+def inline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without functions of its own, for tools that know none; values at the top keep their names.
+
+    Raises:
+        CheckError: the checker refuses what comes out.
+    """
+    plain = inliner.inline_local_functions(model)
+    kept = [o for o in plain.opset_import if o.domain != DOMAIN]
+    del plain.opset_import[:]
+    plain.opset_import.extend(kept)
+    check_graph(plain)
+    return plain
