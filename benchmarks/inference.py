@@ -40,6 +40,8 @@ from snnsc.recipe.schema import Recipe
 DECAY = 0.5
 WARM_UP = 5
 """Runs before timing starts, the first one (with its compilation) among them."""
+PAUSE = 0.02
+"""Seconds before each turn, in which the threads of the one before go to sleep; an untimed run then wakes its own."""
 CHECKED = 16
 """Samples whose logits are compared."""
 TOLERANCE = 1e-3
@@ -202,6 +204,8 @@ def run_rounds(contestants: Sequence[Contestant], images: Tensor, rounds: int) -
     for r in range(-WARM_UP, rounds):
         first = r % len(contestants)
         for c in (*contestants[first:], *contestants[:first]):
+            time.sleep(PAUSE)
+            c.run(images)
             start = time.perf_counter()
             c.run(images)
             if r >= 0:

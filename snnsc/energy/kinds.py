@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import isfinite, prod
 from typing import Literal
 
 from snnsc.energy.geometry import Unsupported, windows
@@ -88,6 +88,10 @@ def _kind_of(graph: Graph, node: Node, kinds: dict[str, Kind], shapes: dict[str,
             return first if graph.is_data(node.inputs[0]) and not trains(graph, node) else REAL
         case "Cast":
             return _cast(node, first)
+        case "Round":
+            return first if first.name in ("binary", "integer") else REAL
+        case "Clip":
+            return first if _clips_to_multiples(graph, node, first) else REAL
         case "Pad":
             return first if _pads_with_zero(graph, node) else REAL
         case "Concat":
@@ -114,6 +118,17 @@ def _cast(node: Node, kind: Kind) -> Kind:
         if kind.name in ("binary", "integer") or (kind.name == "scaled" and node.integer("to", 0) in floats)
         else REAL
     )
+
+
+def _clips_to_multiples(graph: Graph, node: Node, kind: Kind) -> bool:
+    """Whether the bounds of a Clip are values of its input's kind, so that its output is too."""
+    bounds = [graph.constant(name) for name in node.inputs[1:] if name]
+    known = [float(bound.reshape(-1)[0]) for bound in bounds if bound is not None and bound.size == 1]
+    if kind.unit is None or len(known) < len(bounds) or "min" in node.attrs or "max" in node.attrs:
+        return False
+    if kind.name == "binary":
+        return all(bound in (0.0, 1.0) for bound in known)
+    return all(isfinite(bound) and (Fraction(bound) / kind.unit).denominator == 1 for bound in known)
 
 
 def join(kinds: list[Kind]) -> Kind:

@@ -31,12 +31,13 @@ SAME_AXES = frozenset(
 )
 REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"})
 
-# Moves or selects data; no arithmetic on it. Relu, Clip, casts and comparisons of magnitude are not charged
+# Moves or selects data; no arithmetic on it. Relu, Clip, Round, casts and comparisons of magnitude are not charged
 # by any price model here; documented in the Report.
 FREE = RESHAPES | frozenset(
     {
         *("Identity", "Cast", "CastLike", "Dropout", "Transpose", "Expand", "Slice", "Split", "Concat", "Pad", "Tile"),
-        *("Gather", "Shape", "Size", "Relu", "Clip", "Constant", "ConstantOfShape", "DepthToSpace", "SpaceToDepth"),
+        *("Gather", "Shape", "Size", "Constant", "ConstantOfShape", "DepthToSpace", "SpaceToDepth"),
+        *("Relu", "Clip", "Round"),
     }
 )
 LINEAR = frozenset({"Conv", "Gemm", "MatMul"})

@@ -17,7 +17,7 @@ from snnsc.export.verify import Bounds, Verification
 from snnsc.files import is_file
 
 EVIDENCE = "verification.json"
-PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy", "nir", "emx-onnx-cgen")
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy", "h5py", "emx-onnx-cgen")
 
 
 def evidence(

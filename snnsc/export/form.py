@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from snnsc.errors import RecipeError
+from snnsc.nir.encode import Encoding
 
 Format = Literal["onnx", "step", "nir", "c"]
-Encoding = Literal["r", "folded", "sinabs"]
 
 
 @dataclass(frozen=True)

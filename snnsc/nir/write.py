@@ -155,7 +155,7 @@ class _Writer:
             return
         if self.encoding == "sinabs":
             raise CheckError(
-                f"{node.name}: Sinabs mistakes paths that join, as they do in a residual network; take --encoding r, or "
+                f"{node.name}: Sinabs mistakes paths that join, as in residual networks; take --encoding r, or "
                 f"{_INSTEAD}"
             )
         a, b = (self.signals[name] for name in data)

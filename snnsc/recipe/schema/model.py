@@ -223,7 +223,7 @@ NormSpec = Annotated[BnSpec | TdbnSpec | TebnSpec | BnttSpec | MpbnSpec, Field(d
 class ModelBase(Spec):
     """Keys that every architecture has."""
 
-    T: int = Field(default=4, ge=1, le=256)
+    T: int = Field(default=4, ge=1, le=1024)
     """Number of time steps."""
     neuron: NeuronSpec = LifSpec(type="lif")
     """The neuron of every spiking layer."""

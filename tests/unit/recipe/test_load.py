@@ -82,7 +82,7 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (["data=digits"], ['data: is a table, not "digits"; write data.type = ..., one of digits, ']),
         # out of range
         (["train.epochs=0"], ["train.epochs: must be greater than or equal to 1, not 0"]),
-        (["model.T=257"], ["model.T: must be less than or equal to 256, not 257"]),
+        (["model.T=1025"], ["model.T: must be less than or equal to 1024, not 1025"]),
         (["seed=-1"], ["seed: must be greater than or equal to 0, not -1"]),
         (["seed=4294967296"], ["seed: must be less than 4294967296, not 4294967296"]),
         (["model.neuron={type='lif', decay=0.0}"], ["model.neuron.decay: must be greater than 0, not 0.0"]),
@@ -182,7 +182,7 @@ def test_each_error(problems: Callable[..., list[str]], overrides: list[str], ex
 
 
 def test_bounds_themselves_are_allowed(make_recipe: Callable[..., Recipe]) -> None:
-    make_recipe("seed=4294967295", "model.T=256", "data.validation=0.5", "train.label_smoothing=0.0")
+    make_recipe("seed=4294967295", "model.T=1024", "data.validation=0.5", "train.label_smoothing=0.0")
     make_recipe("model.neuron={type='lif', decay=1.0}", "data.augment.cutout=8", "model.arch=resnet18")
     make_recipe("train.epochs=2", "train.warmup_epochs=1.99", "data={type='nmnist', size=8, augment={roll=7}}")
     make_recipe("train.warmup_epochs=0", "train.optimizer={type='sgd', lr=1}")  # an integer is a number
