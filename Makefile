@@ -12,8 +12,8 @@ demo: .venv/demo.ready  ## train, strip, export and price a network on the embed
 	$(BIN)/snnsc export runs/demo/last.stripped.pt
 	$(BIN)/snnsc energy runs/demo/model.onnx
 
-test: .venv/test.ready  ## run the tests
-	$(BIN)/pytest
+test: .venv/test.ready  ## run the tests, a process for each core
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope
 
 lint: .venv/test.ready  ## format check, lint, types
 	$(BIN)/ruff format --check .

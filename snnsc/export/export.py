@@ -19,6 +19,7 @@ from torch import Tensor
 
 from snnsc.checkpoint import Checkpoint
 from snnsc.energy import STATISTICS_KEY, Report, count, price, read_graph
+from snnsc.errors import CheckError
 from snnsc.export.c import to_c
 from snnsc.export.compiled import check_compiled
 from snnsc.export.evidence import EVIDENCE, evidence, with_entry
@@ -30,9 +31,9 @@ from snnsc.export.inline import inline
 from snnsc.export.metadata import metadata, set_metadata, step_entries
 from snnsc.export.onnx import to_onnx
 from snnsc.export.quantize import quantize
-from snnsc.export.runtime import OnnxNetwork, Runnable, load
+from snnsc.export.runtime import OnnxNetwork, Runnable, load, split
 from snnsc.export.step import to_step
-from snnsc.export.verify import Bounds, Verification, few, hold_accuracy, verify
+from snnsc.export.verify import Bounds, Verification, few, hold_accuracy, neuron_steps, verify
 from snnsc.files import write_together
 from snnsc.model import SpikingNetwork
 from snnsc.nir.read import parse_nir
@@ -44,6 +45,10 @@ MIN_SAMPLES = 256
 """Real samples that an export is verified and counted on, where there are as many."""
 MIN_SAMPLES_INT8 = 1000
 """The same for eight bits, where classes change and the accuracy is what counts."""
+LARGE, SAMPLES_OF_LARGE = 2**22, 32
+"""Neuron-steps of a sample from which on a network is run on so many samples only."""
+CALIBRATION_VALUES = 2**27
+"""Neuron-steps of all calibration samples together, whose currents are held in memory."""
 FEW = 4
 """Samples that are also run where a run takes long: in ONNX's reference evaluator, in a compiled program."""
 REFERENCE = "ONNX's reference evaluator"
@@ -86,7 +91,7 @@ class _Made:
 def export(
     source: Checkpoint,
     batches: Iterable[tuple[Tensor, Tensor]],
-    split: str,
+    what: str,
     output: Path,
     bounds: Bounds,
     form: Form | None = None,
@@ -97,7 +102,7 @@ def export(
     Args:
         source: A checkpoint, stripped or not; it is not changed.
         batches: Real samples: (frames [T, B, C, H, W] or images [B, C, H, W], labels [B]).
-        split: What the samples are, as the model's statistics will say it.
+        what: The samples are, as the model's statistics will say it.
         output: What is written; `verification.json`, and with a plain ONNX model `energy.json`, into the same folder.
         bounds: How far the exported network may be from the trained one.
         form: What is written; default a plain ONNX model.
@@ -108,8 +113,12 @@ def export(
         SnnscError: a file cannot be written.
     """
     form = form or Form()
-    samples = list(batches)
-    network = source.build(branches=False, compiled=False)
+    network, samples = source.build(branches=False, compiled=False), list(batches)
+    if not samples:
+        raise CheckError("there are no samples to verify the export on")
+    each = neuron_steps(network, samples)
+    samples = list(split(samples if each < LARGE else few(samples, SAMPLES_OF_LARGE), each))
+    calibration = split(few(calibration, max(FEW, CALIBRATION_VALUES // each)), each)
     deployed, words = fold(network)
     about = metadata(source, network, branch_weights(source), words)
     facts: dict[str, object] = {}
@@ -125,7 +134,7 @@ def export(
         case "onnx":
             model = to_onnx(deployed, source.recipe)
             set_metadata(model, about)
-            made = _whole(model, samples, split, output, form, calibration)
+            made = _whole(model, samples, what, output, form, calibration)
         case "step":
             made = _step(_step_model(deployed, source, about), output, form)
         case "nir":
@@ -136,7 +145,7 @@ def export(
     also = {name: verify(network, other, few(samples, FEW), bounds) for name, other in made.also.items()}
     facts |= made.facts
     record = output.with_name(EVIDENCE)
-    entry = evidence(form, verification, split, bounds, made.files, also) | facts
+    entry = evidence(form, verification, what, bounds, made.files, also) | facts
     contents = {**made.files, record: with_entry(record, output.name, entry)}
     write_together(contents, folder=output if form.format == "c" else None)
     return Exported((*made.files, record), branch_weights(source), verification, also, facts, made.report)
@@ -151,7 +160,7 @@ def _step_model(deployed: SpikingNetwork, source: Checkpoint, about: dict[str, s
 def _whole(
     model: onnx.ModelProto,
     samples: Batches,
-    split: str,
+    what: str,
     output: Path,
     form: Form,
     calibration: Iterable[tuple[Tensor, Tensor]],
@@ -166,7 +175,7 @@ def _whole(
         facts["bytes"] = {"float32": before, "int8": len(_bytes(model))}
     else:
         graph = read_graph(model)
-        counts = count(graph, ({input_name: inputs.numpy()} for inputs, _ in samples), split=split)
+        counts = count(graph, ({input_name: inputs.numpy()} for inputs, _ in samples), split=what)
         model.metadata_props.add(key=STATISTICS_KEY, value=counts.to_json())
         report = Report("embedded", counts, tuple(price(counts)))
     if form.inline:

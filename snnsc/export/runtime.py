@@ -6,7 +6,7 @@ Legend: T time steps, B batch, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,10 @@ from snnsc.training.metrics import Evaluation, Scores
 Array = np.ndarray[Any, Any]
 Found = tuple[Array, dict[str, Array]]
 """Logits of every step [T, B, K], and layer name -> spikes [T, B, ...]."""
+
+
+VALUES = 2**23
+"""Neuron-steps of all layers that one run gives, in float32."""
 
 
 class Runnable(Protocol):
@@ -184,12 +188,35 @@ def evaluate(
         T: Time steps for which images are held; default the model's own.
     """
     scores = Scores(classes)
-    for inputs, labels in batches:
+    for inputs, labels in _in_parts(network, batches, T):
         logits_TBK, spikes = network.run(inputs.numpy(), T)
         scores.add_logits(torch.from_numpy(logits_TBK), labels)
         for layer, spikes_TB in spikes.items():
             scores.add_spikes(layer, torch.from_numpy(spikes_TB))
     return scores.result()
+
+
+def split(batches: Iterable[tuple[Tensor, Tensor]], values: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches in parts that fit in memory.
+
+    Args:
+        batches: (inputs, labels): frames [T, B, C, H, W] or images [B, C, H, W], labels [B].
+        values: Neuron-steps of a sample.
+    """
+    size = max(1, VALUES // max(1, values))
+    for inputs, labels in batches:
+        yield from zip(torch.split(inputs, size, inputs.dim() - 4), torch.split(labels, size), strict=True)
+
+
+def _in_parts(
+    network: Runnable, batches: Iterable[tuple[Tensor, Tensor]], T: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    values = None
+    for inputs, labels in batches:
+        if values is None:
+            _, spikes = network.run(inputs.narrow(inputs.dim() - 4, 0, 1).numpy(), T)
+            values = sum(s.size for s in spikes.values())
+        yield from split([(inputs, labels)], values)
 
 
 def _layers(model: onnx.ModelProto) -> dict[str, str]:

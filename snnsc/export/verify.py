@@ -115,9 +115,23 @@ def verify(
 
 
 def few(batches: Iterable[tuple[Tensor, Tensor]], samples: int) -> list[tuple[Tensor, Tensor]]:
-    """The first samples of the first batch."""
-    inputs, labels = next(iter(batches))
-    return [(inputs[:, :samples] if inputs.dim() == 5 else inputs[:samples], labels[:samples])]
+    """The first samples."""
+    taken: list[tuple[Tensor, Tensor]] = []
+    for inputs, labels in batches:
+        part = min(samples, len(labels))
+        taken.append((inputs.narrow(inputs.dim() - 4, 0, part), labels[:part]))
+        samples -= part
+        if samples == 0:
+            break
+    return taken
+
+
+def neuron_steps(network: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+    """Neuron-steps of one sample, all layers together."""
+    spikes: dict[str, Tensor] = {}
+    with torch.inference_mode(), neuron_outputs(network, spikes.__setitem__):
+        network(few(batches, 1)[0][0])
+    return sum(s.numel() for s in spikes.values())
 
 
 def _hold(found: Verification, bounds: Bounds, name: str) -> None:
