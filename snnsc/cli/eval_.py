@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snnsc.cli.arguments import DataRoot, Device, Json
-from snnsc.cli.console import console, log_to_stderr, say, show_json, table
+from snnsc.cli.console import console, log_to_stderr, note, say, show_json, table
 from snnsc.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NAME = "eval"
 COMPILE_FROM = 5000
 """Samples from which compiling the neurons saves more time than it takes."""
+STEPS_SHOWN = 20
+"""Time steps of which the accuracy is printed; of more, some; --json has them all."""
 CONFUSION_SHOWN = 20
 """Classes up to which the confusion matrix is printed; --json has it always."""
 
@@ -90,8 +92,8 @@ def _checkpoint(path: Path, data_root: Path | None, device: str | None, T: int |
 
 def _onnx(path: Path, data_root: Path | None, T: int | None) -> Found:
     from snnsc.cli.samples import evaluation_data
-    from snnsc.export.read import facts_of, read_onnx, recipe_of, step_weights_of, takes_time_steps
-    from snnsc.export.runtime import evaluate, load
+    from snnsc.export.read import exact_steps_of, facts_of, read_onnx, recipe_of, step_weights_of, takes_time_steps
+    from snnsc.export.runtime import evaluate, in_parts, load
 
     model = read_onnx(path)
     recipe = recipe_of(model, path)
@@ -101,9 +103,11 @@ def _onnx(path: Path, data_root: Path | None, T: int | None) -> Found:
         if not takes_time_steps(model, is_event=recipe.data.is_event):
             raise RecipeError(f"--T {T}: {path} runs its own number of time steps alone; evaluate its checkpoint")
         held = None if recipe.data.is_event else T
+    if T is not None and (exact := exact_steps_of(model)) is not None and exact < T:
+        note(f"the spikes of {path} are proven exact up to T = {exact}, not {T}")
     network = load(model, str(path))
     data = evaluation_data(recipe, facts_of(model, path), data_root)
-    found = evaluate(network, data.test.batches(), recipe.data.classes, held)
+    found = evaluate(network, in_parts(network, data.test.batches(), held), recipe.data.classes, held)
     return found, data.facts.classes, step_weights_of(model, path)
 
 
@@ -118,7 +122,9 @@ def _with_time_steps(recipe: Recipe, T: int, path: Path) -> Recipe:
 
 def _show(found: Evaluation, classes: tuple[str, ...], step_weights: list[float] | None) -> None:
     say(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {found.samples} samples")
-    by_step = "  ".join(f"{t}: {a:.2%}" for t, a in enumerate(found.accuracy_by_timestep, 1))
+    every = -(-len(found.accuracy_by_timestep) // STEPS_SHOWN)
+    shown = list(enumerate(found.accuracy_by_timestep, 1))[every - 1 :: every]
+    by_step = "  ".join(f"{t}: {a:.2%}" for t, a in shown)
     say(f"accuracy by the first t steps   {by_step}")
     if step_weights is not None:
         say("step weights                    " + "  ".join(f"{t}: {w:.2f}" for t, w in enumerate(step_weights, 1)))

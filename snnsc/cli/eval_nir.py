@@ -95,13 +95,13 @@ def _arrays(path: Path, graph: Graph) -> Batches:
     """The samples of an .npz, as one batch."""
     import torch
 
-    from snnsc.energy.archive import read_arrays
+    from snnsc.energy.archive import LABELS, read_arrays
 
-    found = read_arrays(path, _Any())
-    if len(found) != 2 or "labels" not in found:
+    found = read_arrays(path, {LABELS})
+    if len(found) != 2 or LABELS not in found:
         have = ", ".join(repr(name[:40]) for name in sorted(found)[:8]) or "none"
         raise DataError(f"{path}: has the arrays {have}; expected are 'labels' [N] and one with frames [T,N,...]")
-    labels = found.pop("labels")
+    labels = found.pop(LABELS)
     ((name, frames),) = found.items()
     assert labels is not None
     assert frames is not None
@@ -131,13 +131,6 @@ def _float32(path: Path, name: str, frames: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise DataError(f"{path}: array {name!r} holds NaN or infinity")
     return values
-
-
-class _Any:
-    """Holds every name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
 
 
 def _in_parts(batches: Batches, graph: Graph) -> Iterator[tuple[Tensor, Tensor]]:

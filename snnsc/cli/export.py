@@ -81,8 +81,9 @@ def command(
         show_json({"files": files, "verification": done.verification.to_dict(), **done.facts})
         return
     _show(done, split, replaced)
+    counted = f"snnsc energy {output}   or   " if done.report is not None and not inline else ""
     hint = {
-        "onnx": f"snnsc energy {output}   or   snnsc eval {output}{with_root(data_root)}",
+        "onnx": f"{counted}snnsc eval {output}{with_root(data_root)}",
         "step": f"snnsc eval {output}{with_root(data_root)}",
         "nir": f"snnsc eval {output}{with_root(data_root)}",
         "c": f"make -C {output}",
@@ -96,7 +97,8 @@ def _show(done: Exported, split: str, replaced: bool) -> None:
     found = done.verification
     if done.stripped:
         say(f"left out the shortcut branches, {len(done.stripped)} tensors; the checkpoint is as it was")
-    say(f"verified on {found.samples} real samples: {split}")
+    of = "the step model that it is made from was " if "c" in done.facts else ""
+    say(f"{of}verified on {found.samples} real samples: {split}")
     say(f"  same class    {found.argmax_agreement:.2%}")
     say(f"  accuracy      torch {found.accuracy_torch:.2%}, exported {found.accuracy_onnx:.2%}")
     say(

@@ -29,8 +29,12 @@ _DAMAGE = (
 )
 
 
+LABELS = "labels"
+"""Array of a file of samples that is no sample."""
+
+
 def read_arrays(path: Path, wanted: Container[str]) -> dict[str, np.ndarray | None]:
-    """The arrays of a file by name; the only array of a file is always read, .npy (name "") mapped, not read.
+    """The arrays of a file by name; the only one, but for labels, is always read, .npy (name "") mapped, not read.
 
     Args:
         path: The file; what it is, is told by its content.
@@ -58,7 +62,7 @@ def _read_archive(path: Path, archive: zipfile.ZipFile, wanted: Container[str]) 
     arrays: dict[str, np.ndarray | None] = dict.fromkeys(members)
     total = 0
     for name, entry in members.items():
-        if len(members) > 1 and name not in wanted:
+        if len(members.keys() - {name, LABELS}) > 0 and name not in wanted:
             continue
         with _blaming(f"{path}: array {name[:100]!r} cannot be read"):
             if entry.flag_bits & 1:

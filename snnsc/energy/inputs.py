@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from snnsc.energy.archive import read_arrays
+from snnsc.energy.archive import LABELS, read_arrays
 from snnsc.energy.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput
 from snnsc.errors import DataError
 
@@ -85,6 +85,7 @@ def _match(path: Path, found: dict[str, np.ndarray | None], graph: Graph) -> dic
         msg = f"{graph.source}: the graph takes no input, {path} cannot be used"
         raise DataError(msg)
     names = [i.name for i in graph.inputs]
+    found = {name: array for name, array in found.items() if name != LABELS or name in names}
     arrays = {name: array for name, array in found.items() if array is not None}
     if len(names) == 1 and len(found) == 1 and len(arrays) == 1:
         return {names[0]: next(iter(arrays.values()))}

@@ -28,7 +28,7 @@ from snnsc.export.form import Form
 from snnsc.export.grid.prove import prove
 from snnsc.export.grid.snap import exact_grid
 from snnsc.export.inline import inline
-from snnsc.export.metadata import metadata, set_metadata, step_entries
+from snnsc.export.metadata import EXACT_GRID, metadata, set_metadata, step_entries
 from snnsc.export.onnx import to_onnx
 from snnsc.export.quantize import quantize
 from snnsc.export.runtime import OnnxNetwork, Runnable, load, split
@@ -52,8 +52,6 @@ CALIBRATION_VALUES = 2**27
 FEW = 4
 """Samples that are also run where a run takes long: in ONNX's reference evaluator, in a compiled program."""
 REFERENCE = "ONNX's reference evaluator"
-EXACT_GRID = "snnsc.exact_grid"
-"""Metadata of a network on an exact grid: the grid."""
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -12,6 +12,9 @@ from snnsc.nir.encode import Encoding
 
 Format = Literal["onnx", "step", "nir", "c"]
 
+DT = 1e-4
+"""Default length of a time step in seconds."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -34,13 +37,17 @@ class Form:
     int8: bool = False
     exact_grid: bool = False
     encoding: Encoding = "r"
-    dt: float = 1e-4
+    dt: float = DT
 
     def __post_init__(self) -> None:
         if self.inline and self.format not in ("onnx", "step"):
             raise RecipeError(f"--inline: goes with --format onnx or step, not {self.format}")
         if self.int8 and self.format != "onnx":
             raise RecipeError(f"--int8: goes with --format onnx, not {self.format}")
+        if self.int8 and self.inline:
+            raise RecipeError("--int8 and --inline: tools that know no functions know no quantized operators either")
+        if self.format != "nir" and (self.encoding, self.dt) != ("r", DT):
+            raise RecipeError(f"--encoding and --dt: go with --format nir, not {self.format}")
         if self.int8 and self.exact_grid:
             raise RecipeError("--int8 and --exact-grid: one rounds to 8 bits, the other to exact sums; choose one")
         if self.format == "nir" and self.exact_grid:

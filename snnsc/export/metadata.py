@@ -16,6 +16,8 @@ from snnsc.model import SpikingNetwork
 FORMAT_VERSION = "1"
 ARTIFACT = "snnsc.artifact"
 """Key: `whole` sequence, or one `step`."""
+EXACT_GRID = "snnsc.exact_grid"
+"""Key, of a network on an exact grid: the grid."""
 STATES = "snnsc.states"
 """Key, of a step: state's input -> `next` (its output), `shape` (B is any), `initial` (value at the first step)."""
 

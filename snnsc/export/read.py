@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from snnsc.checkpoint import REQUIRED_FACTS
 from snnsc.errors import ModelFileError
-from snnsc.export.metadata import ARTIFACT
+from snnsc.export.metadata import ARTIFACT, EXACT_GRID
 from snnsc.files import is_file, what_is
 from snnsc.recipe.schema import Recipe
 
@@ -89,6 +89,14 @@ def takes_time_steps(model: onnx.ModelProto, *, is_event: bool) -> bool:
         return "T" in {value.name for value in model.graph.input}
     dims = [list(value.type.tensor_type.shape.dim) for value in model.graph.input[:1]]
     return any(bool(sizes) and bool(sizes[0].dim_param) for sizes in dims)
+
+
+def exact_steps_of(model: onnx.ModelProto) -> int | None:
+    """Up to how many time steps the spikes of a model on an exact grid are exact; None without one."""
+    try:
+        return int(_metadata(model, EXACT_GRID)["T"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def is_step(model: onnx.ModelProto) -> bool:

@@ -188,7 +188,7 @@ def evaluate(
         T: Time steps for which images are held; default the model's own.
     """
     scores = Scores(classes)
-    for inputs, labels in _in_parts(network, batches, T):
+    for inputs, labels in batches:
         logits_TBK, spikes = network.run(inputs.numpy(), T)
         scores.add_logits(torch.from_numpy(logits_TBK), labels)
         for layer, spikes_TB in spikes.items():
@@ -208,9 +208,10 @@ def split(batches: Iterable[tuple[Tensor, Tensor]], values: int) -> Iterator[tup
         yield from zip(torch.split(inputs, size, inputs.dim() - 4), torch.split(labels, size), strict=True)
 
 
-def _in_parts(
+def in_parts(
     network: Runnable, batches: Iterable[tuple[Tensor, Tensor]], T: int | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    """As `split`, by what the network makes of the first sample."""
     values = None
     for inputs, labels in batches:
         if values is None:

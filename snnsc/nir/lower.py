@@ -65,6 +65,8 @@ def to_onnx(graph: Graph, *, dt: float | None = None) -> onnx.ModelProto:
     step = told if dt is None else dt
     if not (math.isfinite(step) and step > 0):
         raise RecipeError(f"--dt {step:g}: must be a positive number of seconds")
+    if DT_KEY in graph.metadata and step != told:
+        raise RecipeError(f"--dt {step:g}: {graph.source} was written for time steps of {told:g} s; leave --dt out")
     builder = _Builder(step, stepping)
     for node in graph.nodes.values():
         try:

@@ -89,8 +89,8 @@ def test_a_number_that_the_network_cannot_run(make: Callable[..., Path], evaluat
     path = make("model={arch='tiny', T=1, neuron={type='relu'}, norm={type='bn'}}")
     with pytest.raises(RecipeError, match=r"c\.pt: T = 2: model\.T: must be 1 with model\.neuron\.type = 'relu'"):
         evaluate(path, T=2)
-    with pytest.raises(RecipeError, match=r"c\.pt: T = 300: model\.T: must be less than or equal to 256"):
-        evaluate(make(), T=300)
+    with pytest.raises(RecipeError, match=r"c\.pt: T = 2000: model\.T: must be less than or equal to 1024"):
+        evaluate(make(), T=2000)
 
 
 def test_step_weights_are_shown_and_count(

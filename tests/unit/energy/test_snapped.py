@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from snnsc.energy import count, read_graph
+from snnsc.energy import count, estimate, read_graph
 
 GRAPH = """
 <ir_version: 9, opset_import: ["": 18]>
@@ -41,3 +41,10 @@ def test_kinds_pass_where_the_bounds_are_of_the_kind(declared, low, high, kind):
     assert not found.violations
     fanout = np.array([2, 3])[:, None, None]
     assert layer.stats["events"].total == int((frames * fanout).sum())
+
+
+def test_labels_beside_the_samples_are_left_alone(tmp_path):
+    onnx.save(onnx.parser.parse_model(GRAPH % (0, 4)), tmp_path / "m.onnx")
+    frames = np.ones((3, 2, 4, 4), np.float32)
+    np.savez(tmp_path / "x.npz", samples=frames, labels=np.arange(3))
+    assert estimate(tmp_path / "m.onnx", tmp_path / "x.npz").counts.samples == 3
