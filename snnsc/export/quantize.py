@@ -66,9 +66,11 @@ def quantize(
     Raises:
         CheckError: there are no samples, or weights are not finite numbers.
     """
-    batches = list(calibration)
-    if not any(batch.size for batch in batches):
+    batches = [batch for batch in calibration if batch.size]
+    if not batches:
         raise CheckError("there are no training samples to calibrate 8 bits on")
+    largest = max(batch.size for batch in batches)
+    batches = [batch for batch in batches if batch.size == largest]  # the histograms are of equal batches
     if spoilt := [t.name for t in model.graph.initializer if not np.isfinite(numpy_helper.to_array(t)).all()]:
         raise CheckError(f"the network cannot be quantized: {spoilt[0]} holds values that are no finite numbers")
     graph = read_graph(model)

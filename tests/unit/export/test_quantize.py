@@ -181,3 +181,10 @@ def test_values_that_are_no_numbers_are_an_error(static):
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims, np.nan, np.float32), bias.name))
     with pytest.raises(CheckError, match=r"stages\.0\.0\.conv\.conv\.bias holds values"):
         quantize(model, calibration, "images")
+
+
+def test_a_smaller_last_batch_is_left_out(static):
+    model, calibration = static
+    quantized = quantize(model, [*calibration[:2], calibration[2][:3]], "images")
+    about = {p.key: p.value for p in quantized.metadata_props}
+    assert json.loads(about[QUANTIZED])["calibration_samples"] == 16
