@@ -66,7 +66,7 @@ def test_every_parameter_is_trained(make_recipe: Callable[..., Recipe]) -> None:
         (["model.norm={type='tebn'}"], set()),
         ([], set()),
     ],
-    ids=str,
+    ids=lambda o: " ".join(sorted(o)) or "-",
 )
 def test_constants_of_neurons_do_not_decay(
     make_recipe: Callable[..., Recipe], keys: list[str], constants: set[str]
