@@ -69,7 +69,7 @@ def command(
     from snnsc.files import check_output
 
     source = read(checkpoint)
-    output = out or form.beside(checkpoint)
+    output = out.resolve() if out and format_ == "c" else out or form.beside(checkpoint)
     check_output("--out", output, suffix=Path(form.file_name).suffix or None, keep=checkpoint)
     replaced = output.exists()
     batches, split = some_samples(source, data_root, MIN_SAMPLES_INT8 if int8 else MIN_SAMPLES)

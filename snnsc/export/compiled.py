@@ -55,7 +55,7 @@ def check_compiled(
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     if compiler is None:
         return None
-    about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    about = _run([compiler, "--version"], Path.cwd(), "has a compiler that does not run")
     expected: list[Array] = []
     found: list[Array] = []
     with tempfile.TemporaryDirectory() as name:
@@ -103,9 +103,12 @@ def classify(program: Path, sample: Array) -> Array:
 
 def _run(command: list[str], folder: Path, complaint: str) -> str:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as e:
         raise CheckError(f"the C program {complaint}: {' '.join(str(e).split())[:300]}") from e
     if done.returncode != 0:
-        raise CheckError(f"the C program {complaint}: {' '.join(done.stderr.split())[:300]}")
+        said = " ".join(done.stderr.split())[:300] or f"{command[0]} ends with status {done.returncode}"
+        raise CheckError(f"the C program {complaint}: {said}")
     return done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from snnsc.nir.encode import Encoding
 
 Format = Literal["onnx", "step", "nir", "c"]
 
+SHORTEST_DT, LONGEST_DT = 1e-12, 1e6
 DT = 1e-4
 """Default length of a time step in seconds."""
 
@@ -54,8 +54,8 @@ class Form:
             raise RecipeError(
                 "--exact-grid: NIR has differential equations, whose readers round; take another --format"
             )
-        if not (math.isfinite(self.dt) and self.dt > 0):
-            raise RecipeError(f"--dt {self.dt:g}: must be a positive number of seconds")
+        if not SHORTEST_DT <= self.dt <= LONGEST_DT:
+            raise RecipeError(f"--dt {self.dt:g}: must be a number of seconds from {SHORTEST_DT:g} to {LONGEST_DT:g}")
 
     @property
     def file_name(self) -> str:

@@ -20,7 +20,7 @@ from snnsc.errors import ModelFileError
 from snnsc.export.metadata import STATES
 from snnsc.export.onnx import LOGITS_BY_STEP
 from snnsc.export.read import is_step
-from snnsc.export.trace import ACTIVATIONS, SPIKES
+from snnsc.export.trace import ACTIVATIONS, SPIKES, dims_of
 from snnsc.training.metrics import Evaluation, Scores
 
 Array = np.ndarray[Any, Any]
@@ -137,23 +137,28 @@ class StepNetwork:
             entries = json.loads(about[STATES])
             self._T = int(about["snnsc.T"])
             self._weights = json.loads(about.get("snnsc.step_weights", "null"))
-            self._rest = {
-                state: ([int(size) for size in entry["shape"][1:]], float(entry["initial"]))
-                for state, entry in entries.items()
-            }
+            sizes = {value.name: dims_of(value)[1:] for value in model.graph.input}
+            self._rest = {state: ([int(size) for size in sizes[state]], 0.0) for state in entries}
             nexts = [str(entry["next"]) for entry in entries.values()]
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            if self._T < 1 or any(float(entry["initial"]) != 0.0 for entry in entries.values()):
+                raise ValueError("not as snnsc writes it")
+            weights = np.ones(self._T) if self._weights is None else np.array(self._weights, np.float32)
+            if weights.shape != (self._T,) or not np.isfinite(weights).all():
+                raise ValueError("not a weight for each step")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as e:
             raise ModelFileError(f"{name}: its metadata do not say which states it has; export it again") from e
         self._input = next((i.name for i in model.graph.input if i.name not in self._rest), "")
         self._outputs = ["logits", *nexts, *self.layers.values()]
         self._session = _watching(model, name, self.layers.values(), engine)
-        fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-        self._batch = fixed or None
+        fixed = dims_of(model.graph.input[0])[:1] or [0]
+        self._batch = fixed[0] if isinstance(fixed[0], int) and fixed[0] > 0 else None
 
     def run(self, inputs: Array, T: int | None = None) -> Found:
         """See `Runnable`."""
         axis = inputs.ndim - 4
         if self._batch is not None and inputs.shape[axis] != self._batch:  # made for one sample at a time
+            if inputs.shape[axis] % self._batch:
+                raise ModelFileError(f"{self.name}: takes {self._batch} samples at a time, not {inputs.shape[axis]}")
             parts = np.split(inputs, inputs.shape[axis] // self._batch, axis)
             found = [self.run(part, T) for part in parts]
             spikes = {layer: np.concatenate([s[layer] for _, s in found], axis=1) for layer in self.layers}

@@ -54,6 +54,11 @@ def stepped(node: Node, dt: float, stepping: Stepping) -> Stepped:
         Malformed: a constant is too large for float32.
     """
     given = {name: np.asarray(value, np.float64) for name, value in node.parameters.items()}
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is too large is found in the constants
+        return _stepped(node, given, dt, stepping)
+
+
+def _stepped(node: Node, given: Mapping[str, Array], dt: float, stepping: Stepping) -> Stepped:
     match node.kind:
         case "IF":
             unit = bool((given["r"] == 1).all())

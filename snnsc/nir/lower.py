@@ -230,7 +230,7 @@ class _Builder:
         value = self._form(value, folded=folded)
         if value.factor == 1:
             return value
-        factor = self._constant(f"{reader}.factor", np.array(value.factor, np.float32))
+        factor = self._constant(f"{value.name}.times.{reader}.factor", np.array(value.factor, np.float32))
         name = f"{value.name}.times.{reader}"
         return _Value(self._node("Mul", [value.name, factor], name, name), value.shape, folded)
 
@@ -271,7 +271,8 @@ class _Builder:
         return output
 
     def _constant(self, name: str, value: Array) -> str:
-        self.constants.setdefault(name, numpy_helper.from_array(np.ascontiguousarray(value), name))
+        made = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        assert self.constants.setdefault(name, made) == made, f"two constants {name}"
         return name
 
 

@@ -15,6 +15,8 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Parameters: TypeAlias = Mapping[str, Array]
 Shape: TypeAlias = tuple[int, ...]
 
+BROADCAST = frozenset({"Scale", "Threshold", "IF", "LIF", "CubaLIF", "LI"})
+"""Nodes whose parameters have the shape of what they read, or one element."""
 REQUIRED: dict[str, tuple[str, ...]] = {
     "Input": ("shape",),
     "Output": ("shape",),
@@ -63,6 +65,8 @@ def checked(kind: str, given: Parameters) -> dict[str, Array]:
             raise Malformed(f"{name} is text, a number is expected")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise Malformed(f"{name} holds NaN or infinity")
+    if kind in BROADCAST:
+        found = {name: value.reshape(1) if value.size == 1 else value for name, value in found.items()}
     if kind == "Conv2d":
         found.setdefault("bias", np.zeros(found["weight"].shape[:1], np.float32))
     if "v_threshold" in found:
@@ -93,7 +97,7 @@ def output_shape(kind: str, given: Parameters, incoming: Shape) -> Shape:
         case "Flatten":
             start, end = flat_axes(given, len(incoming))
             shape = (*incoming[:start], prod(incoming[start : end + 1]), *incoming[end + 1 :])
-        case "Scale" | "Threshold" | "IF" | "LIF" | "CubaLIF" | "LI":
+        case _ if kind in BROADCAST:
             _broadcasts(given, incoming)
             shape = incoming
         case _:
@@ -158,7 +162,10 @@ def _output(shape: Shape, incoming: Shape) -> Shape:
 
 def _conv(given: Parameters, incoming: Shape) -> Shape:
     weight, bias = given["weight"], given["bias"]
-    (groups,) = sizes(given, "groups") or (0,)
+    groups_of = sizes(given, "groups")
+    if len(groups_of) != 1:
+        raise Malformed(f"groups is {_shown(given['groups'])}, one number is expected")
+    (groups,) = groups_of
     if weight.ndim != 4 or bias.shape != weight.shape[:1] or 0 in weight.shape:
         raise Malformed(f"weight has shape {list(weight.shape)}, bias {list(bias.shape)}; expected [O,C,h,w] and [O]")
     if groups < 1 or weight.shape[0] % groups:

@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_written_is_not_left_behind(trained, tmp_path):
         ({"format": "c", "int8": True}, "--int8: goes with --format onnx, not c"),
         ({"int8": True, "exact_grid": True}, "--int8 and --exact-grid"),
         ({"format": "nir", "exact_grid": True}, "--exact-grid: NIR"),
-        ({"format": "nir", "dt": 0.0}, "--dt 0: must be a positive number of seconds"),
+        ({"format": "nir", "dt": 0.0}, "--dt 0: must be a number of seconds from 1e-12"),
         ({"format": "nir", "dt": float("nan")}, "--dt nan"),
         ({"dt": 0.01}, "--encoding and --dt: go with --format nir, not onnx"),
         ({"format": "c", "encoding": "folded"}, "--encoding and --dt: go with --format nir, not c"),

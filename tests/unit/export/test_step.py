@@ -163,3 +163,42 @@ def test_damaged_metadata_is_one_error(states):
     set_metadata(model, entries | ({} if states is None else {"snnsc.states": states}))
     with pytest.raises(ModelFileError, match=r"^m: "):
         StepNetwork(model, "m").run(inputs(recipe, 1).numpy())
+
+
+@pytest.fixture(scope="module")
+def edited():
+    net, recipe = network("tiny", "static")
+    return step_of(net, recipe), inputs(recipe, 4).numpy()
+
+
+NOT_WEIGHTS = ("[]", "[1, 2]", "[[1, 2], [3, 4]]", '["a"]', "{}", "0", "[1, NaN, 1]")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("snnsc.states", "[" * 100_000),
+        ("snnsc.states", '{"stem.neurons.0.v": {"next": "logits", "initial": 1' + "0" * 400 + "}}"),
+        ("snnsc.states", '{"stem.neurons.0.v": {"next": "logits", "initial": NaN}}'),
+        ("snnsc.T", "0"),
+        *(("snnsc.step_weights", text) for text in NOT_WEIGHTS),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_edited_metadata_are_one_error(edited, key, value):
+    model, images = edited
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    set_metadata(changed, {p.key: p.value for p in model.metadata_props} | {key: value})
+    with pytest.raises(ModelFileError, match=r"^m: "):
+        StepNetwork(changed, "m").run(images)
+
+
+def test_samples_that_do_not_fill_a_fixed_batch(edited):
+    model, images = edited
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+    with pytest.raises(ModelFileError, match="m: takes 3 samples at a time, not 4"):
+        StepNetwork(fixed, "m").run(images)

@@ -214,6 +214,33 @@ def test_several_edges_are_a_sum(tmp_path: Path, rng: np.random.Generator) -> No
     torch.testing.assert_close(step(made(tmp_path, nodes, edges), x), mean * (4 + 1 + 2))
 
 
+def test_summed_pools_of_two_sizes_keep_their_factors(tmp_path: Path, rng: np.random.Generator) -> None:
+    nodes = {"input": entry(1, 4, 4), "a": pool("SumPool2d"), "b": pool("SumPool2d", 1, 2), "f": flatten()}
+    edges = [("input", "a"), ("input", "b"), ("a", "f"), ("b", "f"), ("f", "output")]
+    x = rng.normal(size=(2, 3, 1, 4, 4)).astype(np.float32)
+    images = torch.from_numpy(x).flatten(0, 1)
+    total = F.avg_pool2d(images, 2) * 4 + images[..., ::2, ::2]
+    got = step(made(tmp_path, {**nodes, "output": end(4)}, edges), x)
+    torch.testing.assert_close(got, total.reshape(2, 3, 4))
+
+
+def test_two_summed_pools_of_more_than_one_element(tmp_path: Path, rng: np.random.Generator) -> None:
+    nodes = {"input": entry(1, 4, 4), "a": pool("SumPool2d", 2, 2), "b": pool("SumPool2d", 3, 1), "f": flatten()}
+    edges = [("input", "a"), ("input", "b"), ("a", "f"), ("b", "f"), ("f", "output")]
+    x = rng.normal(size=(2, 3, 1, 4, 4)).astype(np.float32)
+    images = torch.from_numpy(x).flatten(0, 1)
+    total = F.avg_pool2d(images, 2) * 4 + F.avg_pool2d(images, 3, 1) * 9
+    got = step(made(tmp_path, {**nodes, "output": end(4)}, edges), x)
+    torch.testing.assert_close(got, total.reshape(2, 3, 4))
+
+
+def test_one_element_of_any_rank_is_a_number(tmp_path: Path, rng: np.random.Generator) -> None:
+    scale = {"type": "Scale", "scale": np.full((1, 1, 1, 1), 3.0)}
+    x = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    got = step(made(tmp_path, {"input": entry(4), "s": scale, "output": end(4)}), x)
+    torch.testing.assert_close(got, torch.from_numpy(x) * 3)
+
+
 def test_a_summed_pool_is_right_wherever_it_goes(tmp_path: Path, rng: np.random.Generator) -> None:
     x = (rng.random((4, 2, 1, 6, 6)) < 0.3).astype(np.float32)
     total = F.avg_pool2d(torch.from_numpy(x).flatten(0, 1), 3).reshape(4, 2, 4).double() * 9

@@ -114,6 +114,10 @@ BAD_NODES = {
         {"i": entry(1, 4, 4), "c": conv(np.ones((1, 1, 5, 5))), "o": end(1, 1, 1)},
         "node 'c'.*larger than its padded input",
     ),
+    "two groups": (
+        {"i": entry(2, 4, 4), "c": conv(np.ones((4, 1, 3, 3)), groups=np.array([1, 1])), "o": end(4, 2, 2)},
+        "node 'c'.*groups is .*one number is expected",
+    ),
     "groups": (
         {"i": entry(3, 4, 4), "c": conv(np.ones((4, 1, 3, 3)), groups=3), "o": end(4, 2, 2)},
         "node 'c'.*groups is 3",
