@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import snnsc
-from snnsc.errors import ModelFileError
+from snnsc.errors import ModelFileError, RecipeError
 from snnsc.export.form import Form
 from snnsc.export.verify import Bounds, Verification
 from snnsc.files import is_file
@@ -58,6 +58,13 @@ def with_entry(path: Path, artifact: str, entry: Mapping[str, object]) -> str:
     entries = _entries(path) if path.exists() else {}
     kept = {name: e for name, e in entries.items() if (path.parent / name).exists()}
     return json.dumps(kept | {artifact: entry}, indent=2) + "\n"
+
+
+def refuse_others(record: Path, folder: Path, files: Iterable[Path]) -> None:
+    """Raise RecipeError where a folder holds a file of these names that snnsc did not write."""
+    taken = [path.name for path in files if path.parent == folder and path.exists()]
+    if taken and folder.name not in (_entries(record) if record.exists() else {}):
+        raise RecipeError(f"--out {folder}: holds {taken[0]}, which snnsc export did not write; name another folder")
 
 
 def _entries(path: Path) -> dict[str, object]:

@@ -22,7 +22,7 @@ from snnsc.energy import STATISTICS_KEY, Report, count, price, read_graph
 from snnsc.errors import CheckError
 from snnsc.export.c import to_c
 from snnsc.export.compiled import check_compiled
-from snnsc.export.evidence import EVIDENCE, evidence, with_entry
+from snnsc.export.evidence import EVIDENCE, evidence, refuse_others, with_entry
 from snnsc.export.fold import fold
 from snnsc.export.form import Form
 from snnsc.export.grid.prove import prove
@@ -143,6 +143,7 @@ def export(
     also = {name: verify(network, other, few(samples, FEW), bounds) for name, other in made.also.items()}
     facts |= made.facts
     record = output.with_name(EVIDENCE)
+    refuse_others(record, output, made.files)
     entry = evidence(form, verification, what, bounds, made.files, also) | facts
     contents = {**made.files, record: with_entry(record, output.name, entry)}
     write_together(contents, folder=output if form.format == "c" else None)

@@ -147,6 +147,15 @@ def test_a_failed_bound_writes_nothing(trained, tmp_path, monkeypatch, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_of_others_in_the_folder_are_kept(trained, tmp_path):
+    (tmp_path / "model_c").mkdir()
+    (tmp_path / "model_c/Makefile").write_text("mine")
+    with pytest.raises(RecipeError, match=r"model_c: holds Makefile, which snnsc export did not write"):
+        write(trained, tmp_path, "model_c")
+    assert [f.name for f in (tmp_path / "model_c").iterdir()] == ["Makefile"]
+    assert (tmp_path / "model_c/Makefile").read_text() == "mine"
+
+
 def test_a_folder_that_cannot_be_written_is_not_left_behind(trained, tmp_path):
     (tmp_path / EVIDENCE).mkdir()
     with pytest.raises(SnnscError, match=r"verification\.json"):
