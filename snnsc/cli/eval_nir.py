@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from snnsc.training.metrics import Evaluation
 
 Batches: TypeAlias = "Iterable[tuple[Tensor, Tensor]]"
-_ELEMENTS = 2**26
-"""Values of all nodes, steps and samples together that one run makes."""
 
 
 def evaluate_nir(
@@ -135,8 +133,8 @@ def _float32(path: Path, name: str, frames: np.ndarray) -> np.ndarray:
 
 def _in_parts(batches: Batches, graph: Graph) -> Iterator[tuple[Tensor, Tensor]]:
     """Parts of batches that fit in memory, however many time steps they have."""
+    from snnsc.export.runtime import split
+
     each = sum(prod(node.shape) for node in graph.nodes.values())
     for frames, labels in batches:
-        size = max(1, _ELEMENTS // (each * len(frames)))
-        for start in range(0, len(labels), size):
-            yield frames[:, start : start + size], labels[start : start + size]
+        yield from split([(frames, labels)], each * len(frames), axis=1)

@@ -100,7 +100,7 @@ def export(
     Args:
         source: A checkpoint, stripped or not; it is not changed.
         batches: Real samples: (frames [T, B, C, H, W] or images [B, C, H, W], labels [B]).
-        what: The samples are, as the model's statistics will say it.
+        what: What the samples are, as the model's statistics will say it.
         output: What is written; `verification.json`, and with a plain ONNX model `energy.json`, into the same folder.
         bounds: How far the exported network may be from the trained one.
         form: What is written; default a plain ONNX model.
@@ -122,15 +122,15 @@ def export(
     facts: dict[str, object] = {}
     if form.exact_grid:
         # from here on the network on the grid is the network: what is written must spike as it does, without exception
-        trained, (deployed, model, grid) = network, exact_grid(deployed, source.recipe, source.facts, samples)
-        proof = prove(trained, deployed, model, samples)
+        trained, (deployed, snapped_model, grid) = network, exact_grid(deployed, source.recipe, source.facts, samples)
+        proof = prove(trained, deployed, snapped_model, samples)
         hold_accuracy(proof.accuracy_before, proof.accuracy_after, "the network on the grid", bounds)
         facts["exact_grid"] = proof.to_dict() | {"grid": grid.to_dict()}
         about[EXACT_GRID] = json.dumps(grid.to_dict())
         network = deployed
     match form.format:
         case "onnx":
-            model = to_onnx(deployed, source.recipe)
+            model = snapped_model if form.exact_grid else to_onnx(deployed, source.recipe)
             set_metadata(model, about)
             made = _whole(model, samples, what, output, form, calibration)
         case "step":

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from snnsc.errors import CheckError
 from snnsc.model.neurons import Neuron
+from snnsc.nir.encode import STEP
+from snnsc.nir.functions import DOMAIN, OPSET
 from snnsc.recipe.schema import (
     ClifSpec,
     DietLifSpec,
@@ -34,12 +36,6 @@ from snnsc.recipe.schema import (
     RealSpikeSpec,
     ReluSpec,
 )
-
-DOMAIN = "snnsc"
-DOMAIN_VERSION = 1
-OPSET = 18
-STEP = "Step"
-"""After the name of a function, that of its single time step."""
 
 
 @dataclass(frozen=True)

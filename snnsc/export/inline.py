@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import inliner
 
-from snnsc.export.functions import DOMAIN
 from snnsc.export.trace import check_graph
+from snnsc.nir.functions import DOMAIN
 
 
 def inline(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -16,9 +16,10 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from snnsc.errors import CheckError
-from snnsc.export.functions import DOMAIN, DOMAIN_VERSION, Call, function
+from snnsc.export.functions import Call, function
 from snnsc.export.trace import check_graph, dims_of, name_dimensions, neuron_calls, tidy, trace
 from snnsc.model import SpikingNetwork
+from snnsc.nir.functions import DOMAIN, DOMAIN_VERSION
 from snnsc.recipe.schema import Recipe
 
 LOGITS_BY_STEP = "logits_by_step"

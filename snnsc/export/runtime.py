@@ -136,18 +136,20 @@ class StepNetwork:
         try:
             entries = json.loads(about[STATES])
             self._T = int(about["snnsc.T"])
-            self._weights = json.loads(about.get("snnsc.step_weights", "null"))
+            told = json.loads(about.get("snnsc.step_weights", "null"))
             sizes = {value.name: dims_of(value)[1:] for value in model.graph.input}
-            self._rest = {state: ([int(size) for size in sizes[state]], 0.0) for state in entries}
+            self._shapes = {state: [int(size) for size in sizes[state]] for state in entries}
             nexts = [str(entry["next"]) for entry in entries.values()]
             if self._T < 1 or any(float(entry["initial"]) != 0.0 for entry in entries.values()):
                 raise ValueError("not as snnsc writes it")
-            weights = np.ones(self._T) if self._weights is None else np.array(self._weights, np.float32)
-            if weights.shape != (self._T,) or not np.isfinite(weights).all():
+            self._weights = None if told is None else np.array(told, np.float32)
+            if self._weights is not None and not (
+                self._weights.shape == (self._T,) and np.isfinite(self._weights).all()
+            ):
                 raise ValueError("not a weight for each step")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as e:
             raise ModelFileError(f"{name}: its metadata do not say which states it has; export it again") from e
-        self._input = next((i.name for i in model.graph.input if i.name not in self._rest), "")
+        self._input = next((i.name for i in model.graph.input if i.name not in self._shapes), "")
         self._outputs = ["logits", *nexts, *self.layers.values()]
         self._session = _watching(model, name, self.layers.values(), engine)
         fixed = dims_of(model.graph.input[0])[:1] or [0]
@@ -164,10 +166,7 @@ class StepNetwork:
             spikes = {layer: np.concatenate([s[layer] for _, s in found], axis=1) for layer in self.layers}
             return np.concatenate([logits for logits, _ in found], axis=1), spikes
         frames = inputs if axis else [inputs] * (self._T if T is None else T)
-        states = {
-            state: np.full((inputs.shape[axis], *shape), initial, np.float32)
-            for state, (shape, initial) in self._rest.items()
-        }
+        states = {state: np.zeros((inputs.shape[axis], *shape), np.float32) for state, shape in self._shapes.items()}
         logits, spikes_T = [], []
         for frame in frames:
             values = _run(self._session, self._outputs, {self._input: frame, **states}, self.name, inputs.shape)
@@ -176,7 +175,7 @@ class StepNetwork:
             spikes_T.append(values[1 + len(states) :])
         logits_TBK = np.stack(logits)
         if self._weights is not None:
-            logits_TBK = logits_TBK * np.array(self._weights, np.float32)[:, None, None]
+            logits_TBK = logits_TBK * self._weights[:, None, None]
         by_layer = [np.stack(s) for s in zip(*spikes_T, strict=True)]
         return logits_TBK, dict(zip(self.layers, by_layer, strict=True))
 
@@ -201,16 +200,23 @@ def evaluate(
     return scores.result()
 
 
-def split(batches: Iterable[tuple[Tensor, Tensor]], values: int) -> Iterator[tuple[Tensor, Tensor]]:
+def split(
+    batches: Iterable[tuple[Tensor, Tensor]], values: int, axis: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches in parts that fit in memory.
 
     Args:
         batches: (inputs, labels): frames [T, B, C, H, W] or images [B, C, H, W], labels [B].
         values: Neuron-steps of a sample.
+        axis: Of the samples; default as frames and images have it.
     """
     size = max(1, VALUES // max(1, values))
     for inputs, labels in batches:
-        yield from zip(torch.split(inputs, size, inputs.dim() - 4), torch.split(labels, size), strict=True)
+        yield from zip(
+            torch.split(inputs, size, inputs.dim() - 4 if axis is None else axis),
+            torch.split(labels, size),
+            strict=True,
+        )
 
 
 def in_parts(

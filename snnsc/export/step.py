@@ -18,9 +18,11 @@ from onnx import helper, shape_inference
 from torch import Tensor, nn
 
 from snnsc.errors import CheckError
-from snnsc.export.functions import DOMAIN, DOMAIN_VERSION, STEP, Call, step_function
+from snnsc.export.functions import Call, step_function
 from snnsc.export.trace import NEXT, check_graph, dims_of, name_dimensions, neuron_calls, tidy, trace
 from snnsc.model import SpikingNetwork
+from snnsc.nir.encode import STEP
+from snnsc.nir.functions import DOMAIN, DOMAIN_VERSION
 from snnsc.recipe.schema import Recipe
 from snnsc.training.evaluate import neuron_outputs
 

@@ -17,7 +17,7 @@ from snnsc.errors import CheckError
 from snnsc.export.form import Form
 from snnsc.export.runtime import Runnable
 from snnsc.model import SpikingNetwork
-from snnsc.training.evaluate import neuron_outputs
+from snnsc.training.evaluate import run_watched
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,8 @@ def verify(
     steps: dict[str, int] = {}
     samples = agree = right_torch = right_onnx = 0
     for inputs, labels in batches:
-        spikes: dict[str, Tensor] = {}
-        with torch.inference_mode(), neuron_outputs(network, spikes.__setitem__):
-            logits = network(inputs)
-            expected = logits.argmax(-1)
+        logits, spikes = run_watched(network, inputs)
+        expected = logits.argmax(-1)
         logits_TBK, other_spikes = exported.run(inputs.numpy())
         got = torch.from_numpy(logits_TBK).mean(0).argmax(-1)
         if not (torch.isfinite(logits).all() and np.isfinite(logits_TBK).all()):
@@ -128,9 +126,7 @@ def few(batches: Iterable[tuple[Tensor, Tensor]], samples: int) -> list[tuple[Te
 
 def neuron_steps(network: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
     """Neuron-steps of one sample, all layers together."""
-    spikes: dict[str, Tensor] = {}
-    with torch.inference_mode(), neuron_outputs(network, spikes.__setitem__):
-        network(few(batches, 1)[0][0])
+    _, spikes = run_watched(network, few(batches, 1)[0][0])
     return sum(s.numel() for s in spikes.values())
 
 

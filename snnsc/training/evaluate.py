@@ -43,6 +43,13 @@ def evaluate(
     return scores.result()
 
 
+def run_watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a network in evaluation mode gives, and layer name -> spikes [T, B, ...]; without gradients."""
+    spikes: dict[str, Tensor] = {}
+    with torch.inference_mode(), neuron_outputs(model, spikes.__setitem__):
+        return model(inputs), spikes
+
+
 @contextmanager
 def neuron_outputs(model: nn.Module, receive: Callable[[str, Tensor], None]) -> Iterator[None]:
     """Within the context, `receive(layer name, spikes [T, B, ...])` is called for every layer of neurons that runs."""

@@ -19,8 +19,8 @@ import onnx
 from onnx import numpy_helper
 
 from snnsc.errors import CheckError
-from snnsc.export.functions import DOMAIN
 from snnsc.export.grid.spans import ANY, BITS, SPIKES, Array, Span, constant, exponent, hull, rounded, total
+from snnsc.nir.functions import DOMAIN
 
 LINEAR = frozenset({"Conv", "MatMul", "Gemm"})
 AVERAGES = frozenset({"AveragePool", "ReduceMean"})

@@ -25,7 +25,7 @@ from snnsc.export.runtime import OnnxNetwork, onnxruntime_session
 from snnsc.model import SpikingNetwork
 from snnsc.model.neurons import Neuron
 from snnsc.recipe.schema import LifSpec
-from snnsc.training.evaluate import neuron_outputs
+from snnsc.training.evaluate import run_watched
 
 _LEVELS = onnxruntime.GraphOptimizationLevel
 LEVELS = {
@@ -81,12 +81,12 @@ def prove(
     steps: Counter[str] = Counter()
     before = after = samples = 0
     for inputs, labels in batches:
-        logits, spikes = _run(snapped, inputs)
+        logits, spikes = run_watched(snapped, inputs)
         steps.update({layer: s.numel() for layer, s in spikes.items()})
         samples += len(labels)
         after += int((logits.argmax(-1) == labels).sum())
-        before += int((_run(network, inputs)[0].argmax(-1) == labels).sum())
-        _same(spikes, _run(exact, inputs.double())[1], "torch in float64")
+        before += int((run_watched(network, inputs)[0].argmax(-1) == labels).sum())
+        _same(spikes, run_watched(exact, inputs.double())[1], "torch in float64")
         for name, run in runs.items():
             _same(spikes, {layer: torch.from_numpy(s) for layer, s in run.run(inputs.numpy())[1].items()}, name)
     if samples == 0:
@@ -111,12 +111,6 @@ def reference(snapped: SpikingNetwork) -> SpikingNetwork:
             neuron.membrane_norm = module.membrane_norm
             network.set_submodule(name, neuron)
     return network.double().eval()
-
-
-def _run(network: SpikingNetwork, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    spikes: dict[str, Tensor] = {}
-    with torch.inference_mode(), neuron_outputs(network, spikes.__setitem__):
-        return network(inputs), spikes
 
 
 def _same(ours: dict[str, Tensor], others: dict[str, Tensor], where: str) -> None:

@@ -5,9 +5,9 @@ import pytest
 from onnx import helper
 
 from snnsc.errors import CheckError
-from snnsc.export.functions import DOMAIN
 from snnsc.export.grid.exact import Graph, Membrane, check
 from snnsc.export.grid.spans import Span, exponent, rounded
+from snnsc.nir.functions import DOMAIN
 
 from .by_hand_graphs import dense_graph, graph_of, tensor
 
