@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from snnsc.errors import RecipeError, SnnscError
+from snnsc.processes import without_interrupts
+
+_LONGEST_STEM = 200
+"""Bytes of a file's name that its temporary's name begins with; file systems take 255 in all."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -39,15 +43,18 @@ def write_together(contents: Mapping[Path, bytes | str], folder: Path | None = N
         for path, content in contents.items():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.", suffix=".partial")
-            staged[path] = Path(temporary)
+            stem = path.name.encode(errors="ignore")[:_LONGEST_STEM].decode(errors="ignore")
+            with without_interrupts():
+                handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{stem}.", suffix=".partial")
+                staged[path] = Path(temporary)
             with os.fdopen(handle, "wb") as f:
                 f.write(content.encode() if isinstance(content, str) else content)
                 f.flush()
                 os.fsync(f.fileno())
             Path(temporary).chmod(0o666 & ~_umask())
-        for path, part in staged.items():
-            part.replace(path)
+        with without_interrupts():
+            for path, part in staged.items():
+                part.replace(path)
     except OSError as e:
         raise SnnscError(f"{path}: cannot be written: {e.strerror or e}") from e
     finally:
@@ -56,6 +63,23 @@ def write_together(contents: Mapping[Path, bytes | str], folder: Path | None = N
         if folder is not None:
             with suppress(OSError):  # it holds something
                 folder.rmdir()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards.
+
+    Raises:
+        SnnscError: it cannot be made, or what is done with it raises an OSError: it is full, or not to be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="snnsc-") as name:
+            yield Path(name)
+    except OSError as e:
+        raise SnnscError(
+            f"{_temporary_root()}: the temporary folder cannot be used: {e.strerror or e}; make room in it, or set "
+            "TMPDIR to another"
+        ) from e
 
 
 def check_output(option: str, path: Path, *, suffix: str | None, keep: Path) -> None:
@@ -68,12 +92,15 @@ def check_output(option: str, path: Path, *, suffix: str | None, keep: Path) -> 
         keep: The file that it is made from, which must not be overwritten.
 
     Raises:
-        RecipeError: the ending is another, its folder is missing, it is a folder itself, or it is `keep`.
+        RecipeError: the ending is another, its folder is missing, its name is too long, it is a folder itself, or it is
+            `keep`.
     """
     if suffix is not None and path.suffix != suffix:
         raise RecipeError(f"{option} {path}: must end in {suffix}")
     if not is_folder(path.parent):
         raise RecipeError(f"{option} {path}: there is no folder {path.parent}; make it first")
+    if _too_long(path):
+        raise RecipeError(f"{option} {path}: the name is too long for the file system; take a shorter one")
     if suffix is not None and is_folder(path):
         raise RecipeError(f"{option} {path}: is a folder; name a file")
     if suffix is None and path.exists() and not is_folder(path):
@@ -106,6 +133,21 @@ def what_is(path: Path) -> str:
         return "is no regular file" if path.exists() else "no such file"
     except OSError:
         return "no such file"
+
+
+def _too_long(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as e:
+        return e.errno == errno.ENAMETOOLONG
+    return False
+
+
+def _temporary_root() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # none can be written
+        return os.environ.get("TMPDIR", "/tmp")
 
 
 def _umask() -> int:

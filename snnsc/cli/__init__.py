@@ -5,6 +5,7 @@ Nothing here or in a command's top level imports torch, so help, completion and 
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -54,8 +55,11 @@ def options(
 def main() -> None:
     """Run the command line; every error of ours is one message and its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process lives
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files and classes may be no text of the terminal's
     if sys.argv[1:2] != ["train"] and hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly with our reader, such as `head`; training goes on
     try:
@@ -66,3 +70,7 @@ def main() -> None:
         fail(str(e), 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+    except SystemExit as e:
+        if isinstance(getattr(e.__context__, "__cause__", None), KeyboardInterrupt):  # typer ends without a word
+            fail("interrupted", 130)
+        raise

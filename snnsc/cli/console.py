@@ -83,9 +83,10 @@ def log_to_stderr() -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
-def with_root(data_root: Path | None) -> str:
-    """The option that a suggested next command needs to find the same data."""
-    return "" if data_root is None else f" --data-root {shlex.quote(str(data_root))}"
+def shown(*words: str | Path, data_root: Path | None = None) -> str:
+    """A suggested command, quoted for the shell, with the option that it needs to find the same data."""
+    root = () if data_root is None else ("--data-root", data_root)
+    return shlex.join(str(word) for word in (*words, *root))
 
 
 @contextmanager

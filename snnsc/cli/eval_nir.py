@@ -93,7 +93,7 @@ def _arrays(path: Path, graph: Graph) -> Batches:
     """The samples of an .npz, as one batch."""
     import torch
 
-    from snnsc.energy.archive import LABELS, read_arrays
+    from snnsc.energy.counting.archive import LABELS, read_arrays
 
     found = read_arrays(path, {LABELS})
     if len(found) != 2 or LABELS not in found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from snnsc.cli.arguments import CheckpointFile, DataRoot, Json
-from snnsc.cli.console import log_to_stderr, say, show_json, with_root
+from snnsc.cli.console import log_to_stderr, say, show_json, shown
 
 if TYPE_CHECKING:
     from snnsc.export.export import Exported
@@ -65,12 +65,13 @@ def command(
     from snnsc.checkpoint import read
     from snnsc.cli.samples import some_samples, training_samples
     from snnsc.export.export import MIN_SAMPLES, MIN_SAMPLES_INT8, export
+    from snnsc.export.place import checked_place
+    from snnsc.export.possible import check_possible
     from snnsc.export.verify import Bounds
-    from snnsc.files import check_output
 
     source = read(checkpoint)
-    output = out.resolve() if out and format_ == "c" else out or form.beside(checkpoint)
-    check_output("--out", output, suffix=Path(form.file_name).suffix or None, keep=checkpoint)
+    check_possible(source, form)
+    output = checked_place(out, form, checkpoint)
     replaced = output.exists()
     batches, split = some_samples(source, data_root, MIN_SAMPLES_INT8 if int8 else MIN_SAMPLES)
     bounds = Bounds.of(form, max_flip_rate, max_accuracy_drop)
@@ -81,14 +82,13 @@ def command(
         show_json({"files": files, "verification": done.verification.to_dict(), **done.facts})
         return
     _show(done, split, replaced)
-    counted = f"snnsc energy {output}   or   " if done.report is not None and not inline else ""
-    hint = {
-        "onnx": f"{counted}snnsc eval {output}{with_root(data_root)}",
-        "step": f"snnsc eval {output}{with_root(data_root)}",
-        "nir": f"snnsc eval {output}{with_root(data_root)}",
-        "c": f"make -C {output}",
-    }
-    say(f"next: {hint[form.format]}")
+    evaluate = shown("snnsc", "eval", output, data_root=data_root)
+    if form.format == "c":
+        say(f"next: {shown('make', '-C', output)}")
+    elif done.report is not None and not inline:
+        say(f"next: {shown('snnsc', 'energy', output)}   or   {evaluate}")
+    else:
+        say(f"next: {evaluate}")
 
 
 def _show(done: Exported, split: str, replaced: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from snnsc.cli.arguments import CheckpointFile, DataRoot, Json
-from snnsc.cli.console import log_to_stderr, say, show_json, with_root
+from snnsc.cli.console import log_to_stderr, say, show_json, shown
 
 NAME = "strip"
 SAMPLES = 256
@@ -52,7 +52,7 @@ def command(
     say(f"outputs are bit-identical (torch.equal) on {done.samples} real samples: {what}")
     say(f"accuracy on them {done.accuracy:.2%} before, {done.accuracy:.2%} after")
     say(f"written: {output}")
-    say(f"next: snnsc export {output}{with_root(data_root)}")
+    say(f"next: {shown('snnsc', 'export', output, data_root=data_root)}")
 
 
 def _json(output: Path, before: int, after: int, removed: tuple[str, ...], samples: int) -> dict[str, object]:

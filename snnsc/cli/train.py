@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snnsc.cli.arguments import DataRoot, Device, Json
-from snnsc.cli.console import log_to_stderr, say, show_json, with_root
+from snnsc.cli.console import log_to_stderr, say, show_json, shown
 from snnsc.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -94,4 +94,4 @@ def _show(outcome: Outcome, recipe: Recipe, data_root: Path | None, json_: bool)
     if outcome.silent:
         say(f"warning: no layer fires more than {QUIET:g} of the time; the network is dead, its accuracy means nothing")
     command = "strip" if outcome.has_branches else "export"
-    say(f"next: snnsc {command} {folder / LAST}{with_root(data_root)}")
+    say(f"next: {shown('snnsc', command, folder / LAST, data_root=data_root)}")

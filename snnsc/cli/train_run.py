@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from snnsc.checkpoint import Checkpoint
-from snnsc.cli.console import data_progress, note, with_root
+from snnsc.cli.console import data_progress, note, shown
 from snnsc.cli.train_display import Display
 from snnsc.data import build_loaders, resolve_root
 from snnsc.recipe.schema import Recipe
@@ -105,7 +105,7 @@ def stopped(folder: Path, data_root: Path | None, place: Place) -> SystemExit:
     """Say how to go on with the run, or the seeds, in `folder`; what to raise to end as interrupted."""
     if place.leads:
         processes = f"torchrun --nproc-per-node {place.world_size} -m " if place.world_size > 1 else ""
-        note(f"go on with: {processes}snnsc train --resume {folder}{with_root(data_root)}")
+        note(f"go on with: {processes}{shown('snnsc', 'train', '--resume', folder, data_root=data_root)}")
     return SystemExit(130)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snnsc.checkpoint import Checkpoint
-from snnsc.cli.console import note, say, show_json
+from snnsc.cli.console import note, say, show_json, shown
 from snnsc.cli.train_run import Outcome, stopped, train_run
 from snnsc.compare.seeds import SEEDS, seed_folder, with_seed, write_seeds
 from snnsc.compare.spread import Spread, percent, spread
@@ -111,7 +111,7 @@ def show_seeds(outcomes: Sequence[Outcome], recipe: Recipe, seeds: Sequence[int]
         )
     say(f"accuracy {percent(last)} ({last.n} seed{'' if last.n == 1 else 's'}) after epoch {recipe.train.epochs}")
     say(f"best.pt: {percent(best)}, chosen on {chosen_on(recipe)}")
-    say(f"next: snnsc compare {folder}")
+    say(f"next: {shown('snnsc', 'compare', folder)}")
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from snnsc.data.lock import locked
 from snnsc.data.samples import Array
 from snnsc.errors import DataError
+from snnsc.lock import locked
 
 FORMAT = 1
 """Raise it when the code that makes the rows changes what it makes."""

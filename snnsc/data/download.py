@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from snnsc.data.folders import ROOT_REMEDY
-from snnsc.data.lock import locked
 from snnsc.data.samples import Progress
 from snnsc.errors import DataError
+from snnsc.lock import locked
 
 
 def download(

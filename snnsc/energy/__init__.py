@@ -1,8 +1,10 @@
 """What a network costs: exact operation counts from an ONNX file, then prices for them. Never imports torch.
 
-    read_graph (graph, constants) -> probe (counting) -> plan (layout, kinds, geometry, layers)
-        -> count (instrument, counting) -> Counts -> price (pricing, targets/*.toml) -> Report
-    load_inputs (inputs, archive, paths); statistics in a model (embedded)
+    graph/     file -> straight nodes, whoever wrote them: loops followed, neurons recognised
+    plan/      nodes at one input size -> rows to count: layout, kinds, fan-out
+    counting/  rows and samples -> exact counts, inside onnxruntime; statistics that a model carries
+    pricing/   counts -> energy under each of targets/*.toml, and what fits on a chip
+    report/    counts and prices -> plain values, words, CSV, one HTML page, several models side by side
 
 An exporter embeds what it measured, and `estimate(model)` then answers without samples:
 
@@ -10,12 +12,12 @@ An exporter embeds what it measured, and `estimate(model)` then answers without 
     proto.metadata_props.add(key=STATISTICS_KEY, value=counts.to_json())
 """
 
-from snnsc.energy.counting import count, dense
-from snnsc.energy.counts import Counts, LayerCount, Stat
-from snnsc.energy.graph import STATISTICS_KEY, Graph, read_graph
-from snnsc.energy.inputs import load_inputs
-from snnsc.energy.pricing import Price, load_targets, price
-from snnsc.energy.report import Report, estimate
+from snnsc.energy.counting.counting import count, dense
+from snnsc.energy.counting.counts import Counts, LayerCount, Stat
+from snnsc.energy.counting.inputs import load_inputs
+from snnsc.energy.graph.graph import STATISTICS_KEY, Graph, read_graph
+from snnsc.energy.pricing.pricing import Price, load_targets, price
+from snnsc.energy.report.report import Report, estimate
 
 __all__ = [
     "STATISTICS_KEY",

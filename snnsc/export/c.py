@@ -22,6 +22,8 @@ from snnsc.export.trace import dims_of
 LARGEST_STATIC = 2 * 2**20
 """Bytes of weights up to which they are arrays in model_data.c, 8 times as long; more are read from model.bin."""
 WEIGHTS_FILE = "model.bin"
+FILES = ("main.c", "network.h", "model.c", "model_data.c", "Makefile", WEIGHTS_FILE)
+"""Names of all that may be written."""
 
 
 def to_c(step: onnx.ModelProto) -> dict[str, str | bytes]:
@@ -48,6 +50,14 @@ def to_c(step: onnx.ModelProto) -> dict[str, str | bytes]:
     }
 
 
+def need_generator() -> None:
+    """Raise RecipeError where emx-onnx-cgen is not installed."""
+    try:
+        import emx_onnx_cgen.compiler  # noqa: F401
+    except ImportError as e:
+        raise RecipeError("--format c: emx-onnx-cgen is not installed; pip install 'snnsc[c]'") from e
+
+
 def _template(name: str) -> str:
     return files("snnsc.export").joinpath("templates", name).read_text(encoding="utf-8")
 
@@ -65,11 +75,10 @@ def _of_one_sample(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _generate(model: onnx.ModelProto, *, in_file: bool) -> tuple[str, str, bytes | None]:
     """What emx-onnx-cgen makes of a model: code, constants as code, and constants for a file."""
-    try:
-        from emx_onnx_cgen.compiler import Compiler, CompilerOptions
-        from emx_onnx_cgen.errors import CompilerError
-    except ImportError as e:
-        raise RecipeError("--format c: emx-onnx-cgen is not installed; pip install 'snnsc[c]'") from e
+    need_generator()
+    from emx_onnx_cgen.compiler import Compiler, CompilerOptions
+    from emx_onnx_cgen.errors import CompilerError
+
     # bytes of constants from which on they go to the file; 0 stands for none
     options = CompilerOptions(large_weight_threshold=1 if in_file else 0)
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,8 @@ from torch import Tensor
 from snnsc.errors import CheckError
 from snnsc.export.runtime import Array, Runnable
 from snnsc.export.verify import Bounds
+from snnsc.files import temporary_folder
+from snnsc.processes import run_to_end
 
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 600
@@ -51,6 +54,7 @@ def check_compiled(
 
     Raises:
         CheckError: the program does not compile or run, or classifies otherwise.
+        SnnscError: the temporary folder is full.
     """
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     if compiler is None:
@@ -58,8 +62,8 @@ def check_compiled(
     about = _run([compiler, "--version"], Path.cwd(), "has a compiler that does not run")
     expected: list[Array] = []
     found: list[Array] = []
-    with tempfile.TemporaryDirectory() as name:
-        program = build(compiler, files, Path(name))
+    with temporary_folder() as folder:
+        program = build(compiler, files, folder)
         for inputs, _ in batches:
             logits_TBK, _ = step.run(inputs.numpy())
             expected.extend(logits_TBK.mean(0))
@@ -103,12 +107,12 @@ def classify(program: Path, sample: Array) -> Array:
 
 def _run(command: list[str], folder: Path, complaint: str) -> str:
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as e:
+        status, printed, said = run_to_end(command, SECONDS, folder=folder)
+    except (OSError, TimeoutExpired) as e:
         raise CheckError(f"the C program {complaint}: {' '.join(str(e).split())[:300]}") from e
-    if done.returncode != 0:
-        said = " ".join(done.stderr.split())[:300] or f"{command[0]} ends with status {done.returncode}"
-        raise CheckError(f"the C program {complaint}: {said}")
-    return done.stdout
+    if status != 0:
+        if (full := os.strerror(errno.ENOSPC)) in said:
+            raise OSError(errno.ENOSPC, full)
+        why = " ".join(said.split())[:300] or f"{command[0]} ends with status {status}"
+        raise CheckError(f"the C program {complaint}: {why}")
+    return printed

@@ -18,11 +18,11 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from snnsc.checkpoint import Checkpoint
-from snnsc.energy import STATISTICS_KEY, Report, count, price, read_graph
+from snnsc.energy import STATISTICS_KEY, Report, count, read_graph
 from snnsc.errors import CheckError
 from snnsc.export.c import to_c
 from snnsc.export.compiled import check_compiled
-from snnsc.export.evidence import EVIDENCE, evidence, refuse_others, with_entry
+from snnsc.export.evidence import ENERGY, evidence, write_with_evidence
 from snnsc.export.fold import fold
 from snnsc.export.form import Form
 from snnsc.export.grid.prove import prove
@@ -34,7 +34,6 @@ from snnsc.export.quantize import quantize
 from snnsc.export.runtime import OnnxNetwork, Runnable, load, split
 from snnsc.export.step import to_step
 from snnsc.export.verify import Bounds, Verification, few, hold_accuracy, neuron_steps, verify
-from snnsc.files import write_together
 from snnsc.model import SpikingNetwork
 from snnsc.nir.read import parse_nir
 from snnsc.nir.run import NirNetwork
@@ -108,6 +107,7 @@ def export(
 
     Raises:
         CheckError: a bound is exceeded, or the form cannot express the network; nothing is written.
+        RecipeError: a file of others is in the way.
         SnnscError: a file cannot be written.
     """
     form = form or Form()
@@ -142,11 +142,8 @@ def export(
     verification = verify(network, made.network, samples, bounds)
     also = {name: verify(network, other, few(samples, FEW), bounds) for name, other in made.also.items()}
     facts |= made.facts
-    record = output.with_name(EVIDENCE)
-    refuse_others(record, output, made.files)
     entry = evidence(form, verification, what, bounds, made.files, also) | facts
-    contents = {**made.files, record: with_entry(record, output.name, entry)}
-    write_together(contents, folder=output if form.format == "c" else None)
+    record = write_with_evidence(output, made.files, entry, folder=output if form.format == "c" else None)
     return Exported((*made.files, record), branch_weights(source), verification, also, facts, made.report)
 
 
@@ -166,21 +163,19 @@ def _whole(
 ) -> _Made:
     files: dict[Path, bytes | str] = {}
     facts: dict[str, object] = {}
-    report = None
     input_name = model.graph.input[0].name
     if form.int8:
         before = len(_bytes(model))
         model = quantize(model, (inputs.numpy() for inputs, _ in calibration), input_name)
         facts["bytes"] = {"float32": before, "int8": len(_bytes(model))}
-    else:
-        graph = read_graph(model)
-        counts = count(graph, ({input_name: inputs.numpy()} for inputs, _ in samples), split=what)
-        model.metadata_props.add(key=STATISTICS_KEY, value=counts.to_json())
-        report = Report("embedded", counts, tuple(price(counts)))
     if form.inline:
         model = inline(model)
-    if report is not None and form.is_plain:
-        files[output.with_name("energy.json")] = json.dumps(report.to_dict(), indent=2) + "\n"
+    graph = read_graph(model)
+    counts = count(graph, ({input_name: inputs.numpy()} for inputs, _ in samples), split=what)
+    model.metadata_props.add(key=STATISTICS_KEY, value=counts.to_json())
+    report = Report.of(graph, counts, "embedded", model=output.name)
+    if form.is_plain:
+        files[output.with_name(ENERGY)] = json.dumps(report.to_dict(), indent=2) + "\n"
     also = _by_reference(model, form)
     return _Made({output: _bytes(model), **files}, OnnxNetwork(model, str(output)), also, facts, report)
 
@@ -205,7 +200,7 @@ def _c(model: onnx.ModelProto, samples: Batches, output: Path, bounds: Bounds) -
 
 def _by_reference(model: onnx.ModelProto, form: Form) -> dict[str, Runnable]:
     """The model in ONNX's reference evaluator, if it is of standard operators alone."""
-    return {REFERENCE: load(model, REFERENCE, ReferenceEvaluator)} if form.inline else {}
+    return {REFERENCE: load(model, REFERENCE, lambda model, _: ReferenceEvaluator(model))} if form.inline else {}
 
 
 def _bytes(model: onnx.ModelProto) -> bytes:

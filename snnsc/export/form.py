@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from snnsc.errors import RecipeError
-from snnsc.nir.encode import Encoding
+from snnsc.nir.limits import Encoding, check_dt
 
 Format = Literal["onnx", "step", "nir", "c"]
 
-SHORTEST_DT, LONGEST_DT = 1e-12, 1e6
 DT = 1e-4
 """Default length of a time step in seconds."""
 
@@ -54,8 +53,7 @@ class Form:
             raise RecipeError(
                 "--exact-grid: NIR has differential equations, whose readers round; take another --format"
             )
-        if not SHORTEST_DT <= self.dt <= LONGEST_DT:
-            raise RecipeError(f"--dt {self.dt:g}: must be a number of seconds from {SHORTEST_DT:g} to {LONGEST_DT:g}")
+        check_dt(self.dt)
 
     @property
     def file_name(self) -> str:

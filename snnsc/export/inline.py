@@ -6,7 +6,7 @@ import onnx
 from onnx import inliner
 
 from snnsc.export.trace import check_graph
-from snnsc.nir.functions import DOMAIN
+from snnsc.neuron_functions import DOMAIN
 
 
 def inline(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,9 +11,9 @@ import snnsc
 from snnsc.checkpoint import Checkpoint
 from snnsc.export.functions import equation
 from snnsc.export.trace import NEXT, dims_of
+from snnsc.file_format import FORMAT, FORMAT_KEY
 from snnsc.model import SpikingNetwork
 
-FORMAT_VERSION = "1"
 ARTIFACT = "snnsc.artifact"
 """Key: `whole` sequence, or one `step`."""
 EXACT_GRID = "snnsc.exact_grid"
@@ -34,7 +34,7 @@ def metadata(
     portable = recipe.model_dump(mode="json", exclude={"data": {"root"}, "method": {"teacher"}})
     weights = network.step_weights
     return {
-        "snnsc.format": FORMAT_VERSION,
+        FORMAT_KEY: str(FORMAT),
         "snnsc.version": snnsc.__version__,
         ARTIFACT: "whole",
         "snnsc.T": str(recipe.model.T),

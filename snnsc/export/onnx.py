@@ -1,8 +1,8 @@
 """The graph of the whole sequence.
 
 It takes frames [T, B, C, H, W], or images [B, C, H, W] with an optional T, and gives logits [B, K]. T and B are
-dynamic. Every layer of neurons is one call of a model-local function (see `functions`); the logits of every step are
-`logits_by_step`.
+dynamic. Every layer of neurons is one call of a model-local function (see `snnsc.neuron_functions`); the logits of
+every step are `logits_by_step`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from snnsc.errors import CheckError
-from snnsc.export.functions import Call, function
 from snnsc.export.trace import check_graph, dims_of, name_dimensions, neuron_calls, tidy, trace
 from snnsc.model import SpikingNetwork
-from snnsc.nir.functions import DOMAIN, DOMAIN_VERSION
+from snnsc.neuron_functions import DOMAIN, DOMAIN_VERSION, Call, function
 from snnsc.recipe.schema import Recipe
 
 LOGITS_BY_STEP = "logits_by_step"
@@ -32,7 +31,7 @@ class OnnxNeuron(nn.Module):
         super().__init__()
         self.made, self.layer = made, layer
         for name, value in made.inputs.items():
-            self.register_buffer(name, value)
+            self.register_buffer(name, torch.from_numpy(value))
 
     def forward(self, current: Tensor, T: int | None = None) -> Tensor:
         """A symbolic call with the shape of its result."""

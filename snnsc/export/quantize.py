@@ -11,11 +11,9 @@ from __future__ import annotations
 import copy
 import io
 import json
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,11 +24,12 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from snnsc.energy import Graph, read_graph
-from snnsc.energy.counting import probe
-from snnsc.energy.graph import Node
-from snnsc.energy.kinds import MOVES
-from snnsc.energy.ops import LINEAR
+from snnsc.energy.counting.counting import probe
+from snnsc.energy.graph.graph import Node
+from snnsc.energy.graph.ops import LINEAR
+from snnsc.energy.plan.kinds import MOVES
 from snnsc.errors import CheckError
+from snnsc.files import temporary_folder
 
 QUANTIZED = "snnsc.quantized"
 """Metadata: what was quantized, and how."""
@@ -65,6 +64,7 @@ def quantize(
 
     Raises:
         CheckError: there are no samples, or weights are not finite numbers.
+        SnnscError: the temporary folder is full.
     """
     batches = [batch for batch in calibration if batch.size]
     if not batches:
@@ -78,8 +78,8 @@ def quantize(
     in_float = [layer.name for layer in layers if layer.is_first and layer.unit is None]
     source = copy.deepcopy(model)  # quantize_static moves the weights of what it is given into a file
     source.metadata_props.add(key=_SKIP_ADVICE, value="onnxruntime.quant")
-    with tempfile.TemporaryDirectory() as folder, _silently():
-        path = Path(folder) / "quantized.onnx"
+    with temporary_folder() as folder, _silently():
+        path = folder / "quantized.onnx"
         try:
             quantize_static(
                 source,

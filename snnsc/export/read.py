@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from snnsc.checkpoint import REQUIRED_FACTS
 from snnsc.errors import ModelFileError
 from snnsc.export.metadata import ARTIFACT, EXACT_GRID
+from snnsc.file_format import FORMAT_KEY, check_format
 from snnsc.files import is_file, what_is
 from snnsc.recipe.schema import Recipe
 
@@ -21,7 +22,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file that snnsc exported.
 
     Raises:
-        ModelFileError: missing, damaged, or without the metadata that snnsc writes.
+        ModelFileError: missing, damaged, without the metadata that snnsc writes, or of a newer snnsc.
     """
     if not is_file(path):
         raise ModelFileError(f"{path}: {what_is(path)}; `snnsc export` writes ONNX files")
@@ -29,10 +30,12 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, ValueError) as e:
         raise ModelFileError(f"{path}: is no ONNX model, or is damaged") from e
-    if "snnsc.format" not in {p.key for p in model.metadata_props}:
+    told = {p.key: p.value for p in model.metadata_props}.get(FORMAT_KEY)
+    if told is None:
         raise ModelFileError(
-            f"{path}: was not exported by snnsc (it lacks the metadata snnsc.format), so its data is unknown"
+            f"{path}: was not exported by snnsc (it lacks the metadata {FORMAT_KEY}), so its data is unknown"
         )
+    check_format(told, str(path))
     return model
 
 

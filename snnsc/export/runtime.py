@@ -6,14 +6,12 @@ Legend: T time steps, B batch, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
-from onnx import TensorProto, helper
 from torch import Tensor
 
 from snnsc.errors import ModelFileError
@@ -21,6 +19,7 @@ from snnsc.export.metadata import STATES
 from snnsc.export.onnx import LOGITS_BY_STEP
 from snnsc.export.read import is_step
 from snnsc.export.trace import ACTIVATIONS, SPIKES, dims_of
+from snnsc.sessions import Session, open_session, run_session, watching
 from snnsc.training.metrics import Evaluation, Scores
 
 Array = np.ndarray[Any, Any]
@@ -49,38 +48,11 @@ class Runnable(Protocol):
         """
 
 
-class Session(Protocol):
-    """What runs a graph."""
-
-    def run(self, names: Sequence[str], feeds: dict[str, Any], /) -> Any:  # noqa: ANN401
-        """The values of these names."""
+Engine = Callable[[onnx.ModelProto, str], Session]
+"""A model, and what messages call it, -> what runs it."""
 
 
-Engine = Callable[[onnx.ModelProto], Session]
-
-
-def onnxruntime_session(
-    model: onnx.ModelProto, *, level: onnxruntime.GraphOptimizationLevel | None = None, threads: int | None = None
-) -> Session:
-    """A session of onnxruntime on the CPU.
-
-    Args:
-        model: The model.
-        level: Optimisation of the graph; default all.
-        threads: Threads of an operator; default one a core.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if level is not None:
-        options.graph_optimization_level = level
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    content = model.SerializeToString()
-    session: Session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return session
-
-
-def load(model: onnx.ModelProto, name: str, engine: Engine = onnxruntime_session) -> Runnable:
+def load(model: onnx.ModelProto, name: str, engine: Engine = open_session) -> Runnable:
     """The network of a model, of the whole sequence or of one time step.
 
     Raises:
@@ -101,19 +73,19 @@ class OnnxNetwork:
         ModelFileError: the engine cannot load it.
     """
 
-    def __init__(self, model: onnx.ModelProto, name: str, engine: Engine = onnxruntime_session) -> None:
+    def __init__(self, model: onnx.ModelProto, name: str, engine: Engine = open_session) -> None:
         self.name = name
         self.layers = _layers(model)
         self.input_name = model.graph.input[0].name if model.graph.input else ""
         self._outputs = [LOGITS_BY_STEP, *self.layers.values()]
-        self._session = _watching(model, name, self._outputs, engine)
+        self._session = engine(watching(model, self._outputs), name)
 
     def run(self, inputs: Array, T: int | None = None) -> Found:
         """See `Runnable`."""
         feeds: dict[str, Any] = {self.input_name: inputs}
         if T is not None:
             feeds["T"] = np.array(T, dtype=np.int64)
-        logits_TBK, *spikes = _run(self._session, self._outputs, feeds, self.name, inputs.shape)
+        logits_TBK, *spikes = run_session(self._session, self._outputs, feeds, self.name)
         return logits_TBK, dict(zip(self.layers, spikes, strict=True))
 
 
@@ -129,7 +101,7 @@ class StepNetwork:
         ModelFileError: the engine cannot load it, or its metadata do not describe it.
     """
 
-    def __init__(self, model: onnx.ModelProto, name: str, engine: Engine = onnxruntime_session) -> None:
+    def __init__(self, model: onnx.ModelProto, name: str, engine: Engine = open_session) -> None:
         self.name = name
         self.layers = _layers(model)
         about = {p.key: p.value for p in model.metadata_props}
@@ -151,7 +123,7 @@ class StepNetwork:
             raise ModelFileError(f"{name}: its metadata do not say which states it has; export it again") from e
         self._input = next((i.name for i in model.graph.input if i.name not in self._shapes), "")
         self._outputs = ["logits", *nexts, *self.layers.values()]
-        self._session = _watching(model, name, self.layers.values(), engine)
+        self._session = engine(watching(model, self.layers.values()), name)
         fixed = dims_of(model.graph.input[0])[:1] or [0]
         self._batch = fixed[0] if isinstance(fixed[0], int) and fixed[0] > 0 else None
 
@@ -169,7 +141,7 @@ class StepNetwork:
         states = {state: np.zeros((inputs.shape[axis], *shape), np.float32) for state, shape in self._shapes.items()}
         logits, spikes_T = [], []
         for frame in frames:
-            values = _run(self._session, self._outputs, {self._input: frame, **states}, self.name, inputs.shape)
+            values = run_session(self._session, self._outputs, {self._input: frame, **states}, self.name)
             states = dict(zip(states, values[1:], strict=False))
             logits.append(values[0])
             spikes_T.append(values[1 + len(states) :])
@@ -234,30 +206,3 @@ def in_parts(
 def _layers(model: onnx.ModelProto) -> dict[str, str]:
     made = [output for node in model.graph.node for output in node.output]
     return {name.removesuffix(end): name for name in made for end in (SPIKES, ACTIVATIONS) if name.endswith(end)}
-
-
-def _watching(model: onnx.ModelProto, name: str, watch: Iterable[str], engine: Engine) -> Session:
-    """A session that gives the values `watch` too."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    for value in watch:
-        watched.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
-    try:
-        return engine(watched)
-    except Exception as e:  # onnxruntime's share no public base class
-        raise ModelFileError(f"{name}: onnxruntime cannot load it: {' '.join(str(e).split())[:300]}") from e
-
-
-def _run(
-    session: Session,
-    outputs: Sequence[str],
-    feeds: Mapping[str, Any],
-    name: str,
-    shape: tuple[int, ...],
-) -> list[Array]:
-    try:
-        found: list[Array] = session.run(outputs, dict(feeds))
-    except Exception as e:
-        what = " ".join(str(e).split())[:300]
-        raise ModelFileError(f"{name}: cannot run inputs of shape {shape}: {what}") from e
-    return found

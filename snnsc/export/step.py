@@ -17,12 +17,10 @@ import torch
 from onnx import helper, shape_inference
 from torch import Tensor, nn
 
-from snnsc.errors import CheckError
-from snnsc.export.functions import Call, step_function
+from snnsc.errors import CheckError, RecipeError
 from snnsc.export.trace import NEXT, check_graph, dims_of, name_dimensions, neuron_calls, tidy, trace
 from snnsc.model import SpikingNetwork
-from snnsc.nir.encode import STEP
-from snnsc.nir.functions import DOMAIN, DOMAIN_VERSION
+from snnsc.neuron_functions import DOMAIN, DOMAIN_VERSION, STEP, Call, step_function
 from snnsc.recipe.schema import Recipe
 from snnsc.training.evaluate import neuron_outputs
 
@@ -45,7 +43,7 @@ class _StepNeuron(nn.Module):
         super().__init__()
         self.made, self.layer, self.memory = made, layer, memory
         for name, value in made.inputs.items():
-            self.register_buffer(name, value)
+            self.register_buffer(name, torch.from_numpy(value))
 
     def forward(self, current_1B: Tensor, T: int = 1) -> Tensor:  # noqa: ARG002
         """A symbolic call with the shapes of its results."""
@@ -89,15 +87,11 @@ def to_step(folded: SpikingNetwork, recipe: Recipe) -> onnx.ModelProto:
         recipe: What it was built from.
 
     Raises:
-        CheckError: the network learned something for each time step, or an option of it cannot be exported.
+        CheckError: an option of the network cannot be exported.
+        RecipeError: it learned something for each time step.
     """
     network = copy.deepcopy(folded)
-    learned = [key for key in network.per_step if key != "method.weighting"]
-    if learned:
-        raise CheckError(
-            f"a step model is the same at every time step, but the network learned something for each one "
-            f"({', '.join(learned)}); export the whole sequence (--format onnx)"
-        )
+    check_same_steps(network)
     network.per_step, network.step_weights = (), None  # the weights of steps are the caller's to apply
     example = torch.zeros(2, recipe.data.channels, recipe.data.size, recipe.data.size)
     calls, memory = neuron_calls(network), _Memory()
@@ -121,6 +115,16 @@ def to_step(folded: SpikingNetwork, recipe: Recipe) -> onnx.ModelProto:
     if fixed:
         raise CheckError(f"the exported step has no dynamic batch in {', '.join(fixed)}")
     return model
+
+
+def check_same_steps(network: SpikingNetwork) -> None:
+    """Raise RecipeError where a network learned something for each time step; weights of their logits do not matter."""
+    learned = [key for key in network.per_step if key != "method.weighting"]
+    if learned:
+        raise RecipeError(
+            f"a step model is the same at every time step, but the network learned something for each one "
+            f"({', '.join(learned)}); export the whole sequence (--format onnx)"
+        )
 
 
 def _states(network: SpikingNetwork, calls: dict[str, Call], example: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -21,10 +21,10 @@ from torch import nn
 
 import snnsc
 from snnsc.errors import CheckError
-from snnsc.export.functions import Call, call
+from snnsc.export.functions import call
 from snnsc.model import SpikingNetwork
 from snnsc.model.neurons import Neuron
-from snnsc.nir.functions import DOMAIN, DOMAIN_VERSION, OPSET
+from snnsc.neuron_functions import DOMAIN, DOMAIN_VERSION, OPSET, Call
 from snnsc.recipe.schema import ReluSpec
 
 SPIKES, ACTIVATIONS = ".spikes", ".activations"

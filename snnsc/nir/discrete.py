@@ -1,4 +1,4 @@
-"""NIR's differential equations, stepped: which function of `functions` a node is, with which constants.
+"""NIR's differential equations, stepped: which function of `snnsc.neuron_functions` a node is, with which constants.
 
 With a step of dt (forward Euler, as Norse, snnTorch and SpikingJelly do it):
 
@@ -17,13 +17,12 @@ Sinabs steps LIF exactly, without the factor dt/tau: decay = exp(-dt/tau), gain 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from snnsc.errors import RecipeError
-from snnsc.nir.functions import INPUTS
+from snnsc.neuron_functions import Call
 from snnsc.nir.graph import Node
 from snnsc.nir.hdf5 import Array
 from snnsc.nir.nodes import Malformed
@@ -31,22 +30,7 @@ from snnsc.nir.nodes import Malformed
 Stepping: TypeAlias = Literal["euler", "sinabs"]
 
 
-@dataclass(frozen=True, eq=False)
-class Stepped:
-    """A layer of neurons with a time step.
-
-    Attributes:
-        function: Its name.
-        attributes: Its constants that are numbers.
-        inputs: Its constants that are arrays, float32, in the function's order.
-    """
-
-    function: str
-    attributes: Mapping[str, float]
-    inputs: Mapping[str, Array]
-
-
-def stepped(node: Node, dt: float, stepping: Stepping) -> Stepped:
+def stepped(node: Node, dt: float, stepping: Stepping) -> Call:
     """The function of a layer of neurons.
 
     Raises:
@@ -58,7 +42,7 @@ def stepped(node: Node, dt: float, stepping: Stepping) -> Stepped:
         return _stepped(node, given, dt, stepping)
 
 
-def _stepped(node: Node, given: Mapping[str, Array], dt: float, stepping: Stepping) -> Stepped:
+def _stepped(node: Node, given: Mapping[str, Array], dt: float, stepping: Stepping) -> Call:
     match node.kind:
         case "IF":
             unit = bool((given["r"] == 1).all())
@@ -98,7 +82,7 @@ def _firing(given: Mapping[str, Array]) -> dict[str, Array]:
     return {"threshold": given["v_threshold"], "reset": given["v_reset"]}
 
 
-def _plainest(kind: str, constants: Mapping[str, Array]) -> Stepped:
+def _plainest(kind: str, constants: Mapping[str, Array]) -> Call:
     """LIF or IF with numbers where all neurons have the same and rest at 0; else with arrays."""
     single = {name: np.float32(value.flat[0]) for name, value in constants.items() if (value == value.flat[0]).all()}
     zero = all(single.get(name, 1) == 0 for name in ("leak", "reset") if name in constants)
@@ -108,16 +92,16 @@ def _plainest(kind: str, constants: Mapping[str, Array]) -> Stepped:
     attributes = {name: float(single[name]) for name in names}
     if attributes["gain"] == 1:
         del attributes["gain"]
-    return Stepped(("Gain" if "gain" in attributes else "") + kind, attributes, {})
+    return Call(("Gain" if "gain" in attributes else "") + kind, attributes)
 
 
-def _general(function: str, constants: Mapping[str, Array]) -> Stepped:
+def _general(function: str, constants: Mapping[str, Array]) -> Call:
     with np.errstate(over="ignore"):
-        inputs = {name: constants[name].astype(np.float32) for name in INPUTS[function]}
+        inputs = {name: value.astype(np.float32) for name, value in constants.items()}
     for name, value in inputs.items():
         if not np.isfinite(value).all():
             raise Malformed(f"its {name} at this time step is too large for float32")
-    return Stepped(function, {}, {name: _shared(value) for name, value in inputs.items()})
+    return Call(function, {}, {name: _shared(value) for name, value in inputs.items()})
 
 
 def _shared(value: Array) -> Array:

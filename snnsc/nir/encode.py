@@ -16,24 +16,11 @@ and Sinabs 3.1 mistake paths that join, so both are for networks without residua
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import numpy as np
 
-from snnsc.errors import CheckError
 from snnsc.nir.hdf5 import Array
+from snnsc.nir.limits import Encoding, check_neurons
 from snnsc.nir.nodes import Shape
-
-Encoding: TypeAlias = Literal["r", "folded", "sinabs"]
-STEP = "Step"
-"""Ends the names of functions of one time step."""
-
-_WHY = {
-    "Soft": "a soft reset, which subtracts the threshold (model.neuron.reset = 'hard' can be said)",
-    "Signed": "a normalisation of its membrane with a sign for each channel (mpbn)",
-    "CLIF": "clif's second state and reset",
-    "GLIF": "glif's gates",
-}
 
 
 def neuron(
@@ -51,25 +38,12 @@ def neuron(
         dt: Time step in seconds.
 
     Raises:
-        CheckError: NIR, or the reader that the encoding is for, cannot say it.
+        RecipeError: NIR, or the reader that the encoding is for, cannot say it.
     """
-    kind = function.removesuffix(STEP)
-    for word, what in _WHY.items():
-        if word in kind:
-            raise CheckError(f"layer {layer}: NIR cannot say {what}; export it as ONNX (--format onnx)")
+    check_neurons(layer, function, constants, encoding)
     gain, decay = constants.get("gain", 1.0) * scale, constants.get("decay", 1.0)
-    if not (gain > 0 and 0 < decay <= 1):
-        raise CheckError(
-            f"layer {layer}: its neurons have decay {decay:g} and input gain {gain:g}; NIR says only decays above 0 up "
-            "to 1 and positive gains; export it as ONNX (--format onnx)"
-        )
     threshold = constants["threshold"] / gain
     if decay == 1:
-        if encoding == "sinabs":
-            raise CheckError(
-                f"layer {layer}: Sinabs reads IF neurons with a lowest membrane of -threshold, which these have not; "
-                "take --encoding r or folded"
-            )
         return "IF", _filled(shape, r=1 / dt, v_threshold=threshold, v_reset=0.0)
     match encoding:
         case "r":

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from snnsc.errors import ModelFileError
+from snnsc.file_format import FORMAT_KEY, check_format
 from snnsc.nir.hdf5 import Array, Tree
 from snnsc.nir.nodes import JOINT, Malformed, Shape, checked, output_shape
 
@@ -65,7 +66,7 @@ def build(tree: Tree, source: str) -> Graph:
     """The graph in a file's arrays.
 
     Raises:
-        ModelFileError: it is malformed, has cycles, or has nodes that are not supported.
+        ModelFileError: it is malformed, has cycles, has nodes that are not supported, or was written by a newer snnsc.
     """
     try:
         root = _nested(tree).get("node")
@@ -79,6 +80,7 @@ def build(tree: Tree, source: str) -> Graph:
         nodes = tuple(_shaped(raw, _sources(raw, edges)))
     except Malformed as e:
         raise ModelFileError(f"{source}: {e}") from e
+    check_format(texts.get(FORMAT_KEY), source)
     return Graph(source, {node.name: node for node in nodes}, texts)
 
 

@@ -6,22 +6,23 @@ their own, which leaves what it read in a temporary folder.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
 from snnsc.errors import ModelFileError, RecipeError
-from snnsc.files import is_file, what_is
+from snnsc.files import is_file, temporary_folder, what_is
+from snnsc.processes import run_to_end
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Tree: TypeAlias = dict[str, Array]
@@ -37,6 +38,8 @@ _MOST = 200_000
 _DEEPEST = 12
 _SECONDS = 60
 _REMEDY = "export it again"
+_UNSAVED = 100
+"""Added to the error number, the exit status of a process that could not save what it read."""
 
 
 def need_h5py() -> None:
@@ -50,6 +53,7 @@ def read_file(path: Path) -> Tree:
 
     Raises:
         ModelFileError: it is missing, no HDF5, damaged, or claims more than it holds.
+        SnnscError: the temporary folder is full.
     """
     need_h5py()
     if not is_file(path):
@@ -65,8 +69,8 @@ def read_file(path: Path) -> Tree:
         raise ModelFileError(f"{path}: is no HDF5 file, which a NIR file is; {_REMEDY}")
     if path.stat().st_size > _LARGEST:
         raise ModelFileError(f"{path}: has {path.stat().st_size} bytes, at most {_LARGEST} are read")
-    with tempfile.TemporaryDirectory() as folder:
-        return _read_apart(path, Path(folder))
+    with temporary_folder() as folder:
+        return _read_apart(path, folder)
 
 
 def read_bytes(content: bytes, source: str) -> Tree:
@@ -104,22 +108,21 @@ def to_bytes(tree: Mapping[str, Array | str]) -> bytes:
 def _read_apart(path: Path, folder: Path) -> Tree:
     program = "from snnsc.nir.hdf5 import _leave; import sys; _leave(*sys.argv[1:])"
     try:
-        done = subprocess.run(
+        status, _, _ = run_to_end(
             [sys.executable, "-c", program, str(path), str(folder)],
+            _SECONDS,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_SECONDS,
-            check=False,
         )
-    except subprocess.TimeoutExpired as e:
+    except TimeoutExpired as e:
         raise ModelFileError(f"{path}: is damaged: HDF5 cannot finish reading it; {_REMEDY}") from e
+    if status > _UNSAVED:
+        number = status - _UNSAVED
+        raise OSError(number, os.strerror(number))
     said = folder / "error"
     if said.exists():
         raise ModelFileError(said.read_text(encoding="utf-8"))
-    if done.returncode != 0:
-        raise ModelFileError(f"{path}: is damaged: HDF5 fails on it (status {done.returncode}); {_REMEDY}")
+    if status != 0:
+        raise ModelFileError(f"{path}: is damaged: HDF5 fails on it (status {status}); {_REMEDY}")
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
         names = json.loads((folder / "names").read_text(encoding="utf-8"))
         return {name: arrays[str(i)] for i, name in enumerate(names)}
@@ -128,12 +131,19 @@ def _read_apart(path: Path, folder: Path) -> Tree:
 def _leave(path: str, folder: str) -> None:
     """What the process does that reads a file."""
     try:
+        _save(path, Path(folder))
+    except OSError as e:
+        raise SystemExit(_UNSAVED + (e.errno or errno.EIO)) from e
+
+
+def _save(path: str, folder: Path) -> None:
+    try:
         tree = _read(path, path)
     except ModelFileError as e:
-        Path(folder, "error").write_text(str(e), encoding="utf-8", errors="backslashreplace")
+        (folder / "error").write_text(str(e), encoding="utf-8", errors="backslashreplace")
         return
-    np.savez(Path(folder, "arrays.npz"), **{str(i): value for i, value in enumerate(tree.values())})  # type: ignore[arg-type]
-    Path(folder, "names").write_text(json.dumps(list(tree)), encoding="utf-8")
+    np.savez(folder / "arrays.npz", **{str(i): value for i, value in enumerate(tree.values())})  # type: ignore[arg-type]
+    (folder / "names").write_text(json.dumps(list(tree)), encoding="utf-8")
 
 
 def _read(file: str | BinaryIO, source: str) -> Tree:
@@ -149,6 +159,11 @@ def _read(file: str | BinaryIO, source: str) -> Tree:
         what = " ".join(str(e).split())[:200] or type(e).__name__
         raise ModelFileError(f"{source}: is damaged, or no HDF5 file: {what}; {_REMEDY}") from e
     return reader.tree
+
+
+def _is_left_out(name: str, depth: int) -> bool:
+    """Whether a group is the metadata of the file or of a single node; groups of even depth hold nodes by name."""
+    return name == "metadata" and (depth == 0 or (depth > 1 and depth % 2 == 1))
 
 
 class _Reader:
@@ -173,7 +188,7 @@ class _Reader:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ModelFileError(f"{self.source}: {where[:80]!r} is a link to elsewhere; {_REMEDY}")
             item = group[name]
-            if isinstance(item, h5py.Group) and (name != "metadata" or path == "node"):
+            if isinstance(item, h5py.Group) and not _is_left_out(name, depth):
                 self.walk(item, where, depth + 1)
             elif isinstance(item, h5py.Dataset):
                 self._read(item, where)

@@ -3,7 +3,8 @@
     input [T, B, ...] -> logits_by_step [T, B, ...], what the Output gets -> logits [B, ...], their mean over time
 
 T and B are dynamic. Every layer of neurons is one call of a local function, named after its node; its spikes are the
-value `<node>.spikes` [T, B, ...]. Convolutions and pools run on T*B at once.
+value `<node>.spikes` [T, B, ...]. Convolutions and pools run on T*B at once. Where a name that is made here is that of
+another node, as nodes may be called anything, a number is added to it.
 
 A SumPool2d is an average pool whose factor, the size of its window, goes into the weights of the next layer, so that
 a sum of spikes stays one multiple of a unit for the energy count.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -22,10 +24,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from snnsc.errors import ModelFileError, RecipeError
+from snnsc.file_format import FORMAT, FORMAT_KEY
+from snnsc.neuron_functions import DOMAIN, DOMAIN_VERSION, OPSET, Call, functions
 from snnsc.nir.discrete import Stepping, stepped
-from snnsc.nir.functions import DOMAIN, DOMAIN_VERSION, OPSET, functions
 from snnsc.nir.graph import Graph, Node
 from snnsc.nir.hdf5 import Array
+from snnsc.nir.limits import check_dt
+from snnsc.nir.names import Names
 from snnsc.nir.nodes import NEURONS, Malformed, Shape, conv_padding, pair, sizes
 
 DT_KEY, STEPPING_KEY = "snnsc.dt", "snnsc.stepping"
@@ -63,11 +68,11 @@ def to_onnx(graph: Graph, *, dt: float | None = None) -> onnx.ModelProto:
     """
     told, stepping = _timing(graph)
     step = told if dt is None else dt
-    if not (math.isfinite(step) and step > 0):
-        raise RecipeError(f"--dt {step:g}: must be a positive number of seconds")
+    if dt is not None:
+        check_dt(dt)
     if DT_KEY in graph.metadata and step != told:
         raise RecipeError(f"--dt {step:g}: {graph.source} was written for time steps of {told:g} s; leave --dt out")
-    builder = _Builder(step, stepping)
+    builder = _Builder(step, stepping, graph.nodes)
     for node in graph.nodes.values():
         try:
             builder.add(node)
@@ -100,13 +105,15 @@ def _timing(graph: Graph) -> tuple[float, Stepping]:
 class _Builder:
     """Collects ONNX nodes, one NIR node after the other."""
 
-    def __init__(self, dt: float, stepping: Stepping) -> None:
+    def __init__(self, dt: float, stepping: Stepping, nodes: Iterable[str]) -> None:
         self.dt, self.stepping = dt, stepping
+        self.node_names = Names(nodes)
+        self.value_names = Names(["input"])
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.values: dict[str, _Value] = {}
         self.forms: dict[tuple[str, bool], str] = {}
-        self.functions: list[str] = []
+        self.calls: list[Call] = []
 
     def add(self, node: Node) -> None:
         """Add one node; those before it are there."""
@@ -116,17 +123,17 @@ class _Builder:
         """The model of all that was added."""
         entry, end = graph.input, graph.output
         last = self._plain(self.values[end.name], end.name, folded=False)
-        self._node("Identity", [last.name], "logits_by_step", f"{end.name}.identity")
+        self._made("Identity", [last.name], f"{end.name}.identity", "logits_by_step")
         axes = self._constant("time_axis", np.array([0], np.int64))
-        self._node("ReduceMean", ["logits_by_step", axes], "logits", f"{end.name}.mean", keepdims=0)
+        self._made("ReduceMean", ["logits_by_step", axes], f"{end.name}.mean", "logits", keepdims=0)
         inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["T", "B", *entry.shape])]
         outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", *end.shape])]
         proto = helper.make_graph(self.nodes, "nir", inputs, outputs, list(self.constants.values()))
         opsets = [
             helper.make_opsetid("", OPSET),
-            *([helper.make_opsetid(DOMAIN, DOMAIN_VERSION)] if self.functions else []),
+            *([helper.make_opsetid(DOMAIN, DOMAIN_VERSION)] if self.calls else []),
         ]
-        model = helper.make_model(proto, opset_imports=opsets, functions=functions(self.functions), ir_version=9)
+        model = helper.make_model(proto, opset_imports=opsets, functions=functions(self.calls), ir_version=9)
         helper.set_model_props(model, _metadata(graph, self.dt))
         return model
 
@@ -195,7 +202,7 @@ class _Builder:
         )
         if "bias" in node.parameters:
             bias = self._constant(f"{node.name}.bias", _float32(node.parameters["bias"], "bias"))
-            made = self._node("Add", [made, bias], f"{node.name}.value", f"{node.name}.add")
+            made = self._made("Add", [made, bias], f"{node.name}.add", f"{node.name}.value")
         return _Value(made, node.shape, folded=False)
 
     def _flatten(self, node: Node) -> _Value:
@@ -207,10 +214,10 @@ class _Builder:
     def _neurons(self, node: Node) -> _Value:
         x = self._plain(self._sum(node), node.name, folded=False)
         made = stepped(node, self.dt, self.stepping)
-        self.functions.append(made.function)
+        self.calls.append(made)
         inputs = [self._constant(f"{node.name}.{name}", value) for name, value in made.inputs.items()]
         output = f"{node.name}.membrane" if node.kind == "LI" else f"{node.name}.spikes"
-        self._node(made.function, [x.name, *inputs], output, node.name, domain=DOMAIN, **made.attributes)
+        output = self._node(made.name, [x.name, *inputs], output, node.name, domain=DOMAIN, **made.attributes)
         return _Value(output, node.shape, folded=False)
 
     def _sum(self, node: Node) -> _Value:
@@ -222,7 +229,7 @@ class _Builder:
         total = plain[0].name
         for i, value in enumerate(plain[1:], 1):
             name = f"{node.name}.sum" if i == len(plain) - 1 else f"{node.name}.sum_{i}"
-            total = self._node("Add", [total, value.name], name, name)
+            total = self._made("Add", [total, value.name], name)
         return _Value(total, values[0].shape, folded=False)
 
     def _plain(self, value: _Value, reader: str, *, folded: bool) -> _Value:
@@ -232,7 +239,7 @@ class _Builder:
             return value
         factor = self._constant(f"{value.name}.times.{reader}.factor", np.array(value.factor, np.float32))
         name = f"{value.name}.times.{reader}"
-        return _Value(self._node("Mul", [value.name, factor], name, name), value.shape, folded)
+        return _Value(self._made("Mul", [value.name, factor], name), value.shape, folded)
 
     def _form(self, value: _Value, *, folded: bool) -> _Value:
         """The value with T and B as one axis, or as two."""
@@ -246,16 +253,16 @@ class _Builder:
             else:
                 shape = self._sequence_shape(size, value.shape)
             end = "folded" if folded else "sequence"
-            self.forms[key] = self._node("Reshape", [value.name, shape], f"{value.name}.{end}", f"{value.name}.{end}")
+            self.forms[key] = self._made("Reshape", [value.name, shape], f"{value.name}.{end}")
         return _Value(self.forms[key], value.shape, folded, value.factor)
 
     def _sequence_shape(self, size: str, shape: Shape) -> str:
         if ("", False) not in self.forms:
-            self.forms["", False] = self._node("Shape", ["input"], "steps_and_batch", "steps_and_batch", start=0, end=2)
+            self.forms["", False] = self._made("Shape", ["input"], "steps_and_batch", start=0, end=2)
         name = f"sequence_{size}"
         if (name, False) not in self.forms:
             inner = self._constant(f"inner_{size}", np.array(shape, np.int64))
-            self.forms[name, False] = self._node("Concat", [self.forms["", False], inner], name, name, axis=0)
+            self.forms[name, False] = self._made("Concat", [self.forms["", False], inner], name, axis=0)
         return self.forms[name, False]
 
     def _node(
@@ -267,13 +274,21 @@ class _Builder:
         domain: str = "",
         **attributes: Any,  # noqa: ANN401 - as ONNX has them
     ) -> str:
+        """An ONNX node that stands for the node of its name; returns what its output is called."""
+        output = self.value_names.fresh(output)
         self.nodes.append(helper.make_node(op, inputs, [output], name, domain=domain, **attributes))
         return output
 
+    def _made(self, op: str, inputs: list[str], name: str, output: str = "", **attributes: Any) -> str:  # noqa: ANN401
+        """An ONNX node that stands for none; its output is called as it is, if not told."""
+        return self._node(op, inputs, output or name, self.node_names.fresh(name), **attributes)
+
     def _constant(self, name: str, value: Array) -> str:
         made = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        assert self.constants.setdefault(name, made) == made, f"two constants {name}"
-        return name
+        if self.constants.get(name) != made:
+            made.name = self.value_names.fresh(name)
+            self.constants[made.name] = made
+        return made.name
 
 
 def _metadata(graph: Graph, dt: float) -> dict[str, str]:
@@ -289,7 +304,7 @@ def _metadata(graph: Graph, dt: float) -> dict[str, str]:
         }
     except (ValueError, TypeError, RecursionError) as e:
         raise ModelFileError(f"{graph.source}: metadata snnsc.input is damaged; export it again") from e
-    return {"snnsc.format": "1", **about, DT_KEY: repr(dt), "snnsc.input": json.dumps(entry)}
+    return {FORMAT_KEY: str(FORMAT), **about, DT_KEY: repr(dt), "snnsc.input": json.dumps(entry)}
 
 
 def _float32(value: Array, name: str) -> Array:

@@ -6,14 +6,13 @@ Legend: T time steps, B batch, K classes.
 from __future__ import annotations
 
 import numpy as np
-import onnx
-import onnxruntime
-from onnx import TensorProto, helper
 
 from snnsc.errors import ModelFileError
+from snnsc.neuron_functions import DOMAIN
 from snnsc.nir.graph import Graph
 from snnsc.nir.hdf5 import Array
 from snnsc.nir.lower import to_onnx
+from snnsc.sessions import open_session, run_session, watching
 
 
 class NirNetwork:
@@ -41,11 +40,11 @@ class NirNetwork:
             raise ModelFileError(f"{self.name}: its output has shape {list(graph.output.shape)}; a vector is expected")
         (self.classes,) = graph.output.shape
         self.model = to_onnx(graph, dt=dt)
-        made = [output for node in self.model.graph.node for output in node.output]
-        self.layers = {name.removesuffix(".spikes"): name for name in made if name.endswith(".spikes")}
+        calls = [node for node in self.model.graph.node if node.domain == DOMAIN]
+        self.layers = {node.name: node.output[0] for node in calls if node.op_type != "LI"}  # which gives membranes
         self._steps = graph.metadata.get("snnsc.T", "")
         self._outputs = ["logits_by_step", *self.layers.values()]
-        self._session = self._open()
+        self._session = open_session(watching(self.model, self._outputs), self.name)
 
     def run(self, inputs: Array, T: int | None = None) -> tuple[Array, dict[str, Array]]:
         """Outputs of every step [T, B, K], and layer name -> spikes [T, B, ...].
@@ -65,23 +64,6 @@ class NirNetwork:
             raise ModelFileError(
                 f"{self.name}: takes inputs [T,B,{','.join(map(str, self.shape))}], not {inputs.shape}"
             )
-        try:
-            logits_TBK, *spikes = self._session.run(self._outputs, {"input": np.ascontiguousarray(inputs, np.float32)})
-        except Exception as e:  # onnxruntime's share no public base class
-            what = " ".join(str(e).split())[:300]
-            raise ModelFileError(f"{self.name}: cannot run inputs of shape {inputs.shape}: {what}") from e
+        feeds = {"input": np.ascontiguousarray(inputs, np.float32)}
+        logits_TBK, *spikes = run_session(self._session, self._outputs, feeds, self.name)
         return logits_TBK, dict(zip(self.layers, spikes, strict=True))
-
-    def _open(self) -> onnxruntime.InferenceSession:
-        watched = onnx.ModelProto()
-        watched.CopyFrom(self.model)
-        for value in self._outputs:
-            watched.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            return onnxruntime.InferenceSession(
-                watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as e:
-            raise ModelFileError(f"{self.name}: onnxruntime cannot load it: {' '.join(str(e).split())[:300]}") from e

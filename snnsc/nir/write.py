@@ -8,7 +8,6 @@ layer that reads the flattened map.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
@@ -18,16 +17,17 @@ import onnx
 from onnx import helper, numpy_helper
 
 from snnsc.errors import CheckError
-from snnsc.nir.encode import STEP, Encoding, neuron
-from snnsc.nir.functions import DOMAIN
+from snnsc.neuron_functions import DOMAIN, STEP
+from snnsc.nir.encode import neuron
 from snnsc.nir.hdf5 import Array, to_bytes
+from snnsc.nir.limits import INSTEAD, Encoding, refuse_joins, refuse_rectifiers, refuse_step_weights
 from snnsc.nir.lower import DT_KEY, STEPPING_KEY
+from snnsc.nir.names import Names
 from snnsc.nir.nodes import Shape, output_shape
 
 ENCODING_KEY = "snnsc.encoding"
 NIR_VERSION = "1.0.8"
 """Of the package `nir` whose format the files have."""
-_INSTEAD = "export it as ONNX (--format onnx)"
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,12 @@ def to_nir(step_model: onnx.ModelProto, *, encoding: Encoding, dt: float, metada
         metadata: What the file says of itself; the time step is added.
 
     Raises:
-        CheckError: NIR cannot say an operator or a neuron; the message says which.
-        RecipeError: h5py is not installed.
+        CheckError: NIR cannot say an operator; the message says which.
+        RecipeError: it cannot say the network's neurons, rectifiers, sums or weights of time steps; or h5py is not
+            installed.
     """
-    if not (math.isfinite(dt) and dt > 0):
-        raise CheckError(f"--dt {dt:g}: must be a positive number of seconds")
     if "snnsc.step_weights" in metadata.keys() | {p.key for p in step_model.metadata_props}:
-        raise CheckError(f"NIR cannot say weights of time steps (method.weighting); {_INSTEAD}")
+        refuse_step_weights()
     writer = _Writer(step_model, encoding, 1.0 if encoding == "sinabs" else dt)
     for node in step_model.graph.node:
         writer.add(node)
@@ -92,8 +91,10 @@ class _Writer:
         self.signals: dict[str, _Signal] = {}
         first = graph.input[0]
         shape = tuple(d.dim_value for d in first.type.tensor_type.shape.dim[1:])
-        self.nodes["input"] = {"type": "Input", "shape": np.array(shape, np.int64)}
-        self.signals[first.name] = _Signal(("input",), shape)
+        self.names = Names(node.name for node in graph.node)
+        entry = self.names.fresh("input")
+        self.nodes[entry] = {"type": "Input", "shape": np.array(shape, np.int64)}
+        self.signals[first.name] = _Signal((entry,), shape)
 
     def add(self, node: onnx.NodeProto) -> None:
         """Add an ONNX node."""
@@ -115,20 +116,21 @@ class _Writer:
                 self._global_pool(node, x)
             case "Flatten" if x is not None and attributes.get("axis", 1) == 1:
                 self.signals[node.output[0]] = self._flattened(node.name, x)
+            case "Relu":
+                refuse_rectifiers()
             case other:
-                what = "rectifiers (relu)" if other == "Relu" else f"the operator {other} ({node.name})"
                 hint = ", which snaps inputs to the exact grid" if other in {"Round", "Clip", "Mul"} else ""
-                raise CheckError(f"NIR cannot say {what}{hint}; {_INSTEAD}")
+                raise CheckError(f"NIR cannot say the operator {other} ({node.name}){hint}; {INSTEAD}")
 
     def end(self, output: str) -> None:
         """Add the output."""
         x = self._plain(self.signals[output], "output")
-        self._node("output", "Output", {"shape": np.array(x.shape, np.int64)}, x)
+        self._node(self.names.fresh("output"), "Output", {"shape": np.array(x.shape, np.int64)}, x)
 
     def _node(self, name: str, kind: str, parameters: dict[str, Array], x: _Signal) -> _Signal:
         """A node that reads x; what it gives."""
         if len(set(x.sources)) < len(x.sources):
-            raise CheckError(f"{name}: reads a value twice, for which NIR has no edge; {_INSTEAD}")
+            raise CheckError(f"{name}: reads a value twice, for which NIR has no edge; {INSTEAD}")
         self.nodes[name] = {"type": kind, **parameters}
         self.edges += [(source, name) for source in x.sources]
         return _Signal((name,), output_shape(kind, parameters, x.shape))
@@ -138,7 +140,7 @@ class _Writer:
             return x
         raise CheckError(
             f"{reader}: reads an average of which no layer of weights can take the factor; --encoding "
-            f"{self.encoding} has no average pools, take --encoding r, or {_INSTEAD}"
+            f"{self.encoding} has no average pools, take --encoding r, or {INSTEAD}"
         )
 
     def _neuron(self, node: onnx.NodeProto, x: _Signal, attributes: dict[str, float]) -> None:
@@ -150,14 +152,11 @@ class _Writer:
         data = [name for name in node.input if name not in self.constants]
         if len(data) == 1:
             if data[0] not in self.signals or self.biases.get(data[0]) not in node.input:
-                raise CheckError(f"NIR cannot say a bias without weights ({node.name}); {_INSTEAD}")
+                raise CheckError(f"NIR cannot say a bias without weights ({node.name}); {INSTEAD}")
             self.signals[node.output[0]] = self.signals[data[0]]  # the linear layer has it
             return
         if self.encoding == "sinabs":
-            raise CheckError(
-                f"{node.name}: Sinabs mistakes paths that join, as in residual networks; take --encoding r, or "
-                f"{_INSTEAD}"
-            )
+            refuse_joins(node.name)
         a, b = (self.signals[name] for name in data)
         if a.scale != b.scale or a.averaged or b.averaged:
             a, b = self._plain(a, node.name), self._plain(b, node.name)
@@ -183,7 +182,7 @@ class _Writer:
         if node.op_type == "MatMul" or not attributes.get("transB", 0):
             weight = weight.T
         if node.op_type == "Gemm" and any(attributes.get(key, 1.0) != 1.0 for key in ("alpha", "beta")):
-            raise CheckError(f"{node.name}: NIR cannot say a Gemm with factors; {_INSTEAD}")
+            raise CheckError(f"{node.name}: NIR cannot say a Gemm with factors; {INSTEAD}")
         if x.averaged:
             x, weight = self._spread(node.name, x, weight)
         parameters = {"weight": np.ascontiguousarray(_scaled(weight, x.scale))}
@@ -196,13 +195,13 @@ class _Writer:
     def _spread(self, name: str, x: _Signal, weight: Array) -> tuple[_Signal, Array]:
         """The average over space, as weights of the flattened map."""
         space = prod(x.shape[1:])
-        flat = self._flattened(f"{name}.flatten", replace(x, averaged=False))
+        flat = self._flattened(self.names.fresh(f"{name}.flatten"), replace(x, averaged=False))
         return replace(flat, scale=x.scale / space), np.repeat(weight, space, axis=1)
 
     def _pool(self, node: onnx.NodeProto, x: _Signal, attributes: dict[str, list[int]]) -> None:
         kernel, padding = attributes["kernel_shape"], self._padding(node, attributes)
         if attributes.get("ceil_mode") or (padding.any() and not attributes.get("count_include_pad")):
-            raise CheckError(f"{node.name}: NIR cannot say how this average pool treats the border; {_INSTEAD}")
+            raise CheckError(f"{node.name}: NIR cannot say how this average pool treats the border; {INSTEAD}")
         stride = attributes.get("strides", [1, 1])
         self.signals[node.output[0]] = self._average(node.name, x, kernel, stride, padding)
 
@@ -211,7 +210,7 @@ class _Writer:
             self.signals[node.output[0]] = replace(x, averaged=True)
             return
         pooled = self._average(node.name, x, x.shape[1:], x.shape[1:], np.zeros(2, np.int64))
-        self.signals[node.output[0]] = self._flattened(f"{node.name}.flatten", pooled)
+        self.signals[node.output[0]] = self._flattened(self.names.fresh(f"{node.name}.flatten"), pooled)
 
     def _average(self, name: str, x: _Signal, kernel: Iterable[int], stride: Iterable[int], padding: Array) -> _Signal:
         size = np.array(list(kernel), np.int64)
@@ -219,7 +218,7 @@ class _Writer:
         if self.encoding == "r":
             return self._node(name, "AvgPool2d", parameters, self._plain(x, name))
         if padding.any():
-            raise CheckError(f"{name}: Norse and Sinabs ignore the padding of pools; take --encoding r, or {_INSTEAD}")
+            raise CheckError(f"{name}: Norse and Sinabs ignore the padding of pools; take --encoding r, or {INSTEAD}")
         return replace(self._node(name, "SumPool2d", parameters, x), scale=x.scale / int(size.prod()))
 
     def _flattened(self, name: str, x: _Signal) -> _Signal:
@@ -233,7 +232,7 @@ class _Writer:
     def _padding(self, node: onnx.NodeProto, attributes: dict[str, list[int]]) -> Array:
         pads = attributes.get("pads", [0, 0, 0, 0])
         if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or pads[:2] != pads[2:]:
-            raise CheckError(f"{node.name}: NIR cannot say a padding that differs between two sides; {_INSTEAD}")
+            raise CheckError(f"{node.name}: NIR cannot say a padding that differs between two sides; {INSTEAD}")
         return np.array(pads[:2], np.int64)
 
     def _over_space(self, node: onnx.NodeProto, attributes: dict[str, int]) -> bool:
@@ -243,7 +242,7 @@ class _Writer:
 
     def _constant(self, name: str) -> Array:
         if name not in self.constants:
-            raise CheckError(f"NIR cannot say weights that are computed ({name}); {_INSTEAD}")
+            raise CheckError(f"NIR cannot say weights that are computed ({name}); {INSTEAD}")
         return numpy_helper.to_array(self.constants[name])
 
 

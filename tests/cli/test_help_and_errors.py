@@ -267,3 +267,38 @@ def test_a_foreign_file_in_a_process_of_its_own(run: Run) -> None:
     """Warnings and what libraries write at exit would show here only."""
     assert error(run("eval", "text.pt"), 4) == "text.pt: is no checkpoint of snnsc, or is damaged"
     assert error(run("eval", "text.onnx", "--json"), 4).startswith("text.onnx: ")
+
+
+# ------------------------------------------------------------------------------------------ terminals, interruptions
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict", "utf-8:strict"])
+def test_what_a_terminal_cannot_print_is_escaped(encoding: str) -> None:
+    """Names of files, which may be no text, and of classes."""
+    program = (
+        "from snnsc import cli; from snnsc.cli.console import console, fail, say\n"
+        "def show():\n"
+        "    say('a \\u8a9e\\udcff'); console().print('b \\u8a9e\\udcff'); fail('c \\u8a9e\\udcff', 4)\n"
+        "cli.app = show; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    a, b, c = (done.stdout + done.stderr).splitlines()
+    assert b == (b"b \\u8a9e\\udcff" if encoding != "utf-8:strict" else b"b \xe8\xaa\x9e\\udcff")
+    assert a.startswith(b"a ")
+    assert c.startswith(b"snnsc: c ")
+
+
+@pytest.mark.parametrize("command", ["eval", "strip", "export"])
+def test_an_interruption_is_one_line(run_here: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    def interrupt(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("snnsc.checkpoint.read", interrupt)
+    assert error(run_here(command, "a.pt"), 130) == "interrupted"

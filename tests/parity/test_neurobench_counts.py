@@ -12,7 +12,10 @@ import warnings
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from single_layer import count_layer
 
 from snnsc.energy import count, read_graph
 
@@ -26,6 +29,7 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+SIZE = 9
 LAYERS = [
     {"shape": (6, 2, 3, 3), "padding": 1, "stride": 1, "groups": 1, "dilation": 1},
     {"shape": (8, 6, 3, 3), "padding": 1, "stride": 2, "groups": 1, "dilation": 1},
@@ -101,3 +105,46 @@ def test_events_equal_effective_operations():
     additions = sum(layer.stats["acs"].total for layer in counts.layers if "acs" in layer.stats)
     first = counts.layers[0].stats["events"].total
     assert additions == ours - first
+
+
+def theirs(layer: torch.nn.Module, frames: np.ndarray) -> dict[str, float]:
+    """What NeuroBench counts a sample, one call a time step."""
+    model = TorchModel(torch.nn.Sequential(layer))
+    model.connection_hooks = [LayerHook(each) for each in model.connection_layers()]
+    metric = SynapticOperations()
+    with torch.no_grad():
+        steps = torch.from_numpy(frames)
+        outputs = [model(step) for step in steps]
+        return metric(model, outputs[-1], (steps[0], torch.zeros(len(steps[0]))))
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_convolution_over_time(data):
+    """Kernel, stride, padding, dilation, groups, sparse weights, several time steps: {0, 1}, and with a 2 among them.
+
+    NeuroBench calls a whole layer multiplications where its input at that step holds anything but -1, 0, 1. Ours are
+    additions wherever the element is 1; the sum of both kinds is the same.
+    """
+    draw = data.draw
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    rank, groups, high = draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])), draw(st.integers(1, 2))
+    shape = (groups * draw(st.integers(1, 3)), draw(st.integers(1, 3)), *[draw(st.integers(1, 3)) for _ in range(rank)])
+    weight = np.where(rng.random(shape) < draw(st.sampled_from([0, 0.4, 1])), 0, rng.standard_normal(shape))
+    weight = weight.astype(np.float32)
+    stride, padding, dilation = (tuple(draw(st.integers(low, 2)) for _ in range(rank)) for low in (1, 0, 1))
+    T, B = draw(st.integers(1, 3)), draw(st.integers(2, 4))
+    frames = rng.integers(0, high + 1, (T, B, shape[1] * groups, *[SIZE] * rank)).astype(np.float32)
+    kind = [torch.nn.Conv1d, torch.nn.Conv2d][rank - 1]
+    conv = kind(shape[1] * groups, shape[0], shape[2:], stride, padding, dilation, groups, bias=False)
+    conv.weight.data = torch.from_numpy(weight)
+    found = theirs(conv, frames)
+    attrs = {"strides": stride, "pads": padding * 2, "dilations": dilation, "group": groups}
+    layer = count_layer("Conv", weight, frames, "binary" if high == 1 else "integer", **attrs)
+    events, acs = (layer.stats[key].total / B for key in ("events", "acs"))
+    assert found["Effective_ACs"] + found["Effective_MACs"] == events
+    if high == 1:
+        assert acs == events == found["Effective_ACs"]
+    binary = [t for t in range(T) if frames[t].max() <= 1]
+    assert found["Effective_ACs"] == sum(layer.steps["events"][t] for t in binary) / B
+    assert acs >= found["Effective_ACs"]

@@ -24,7 +24,7 @@ from snnsc.export.fold import fold
 from snnsc.export.step import to_step
 from snnsc.model import SpikingNetwork
 from snnsc.model.neurons import Neuron
-from snnsc.nir.encode import Encoding
+from snnsc.nir.limits import Encoding
 from snnsc.nir.read import parse_nir
 from snnsc.nir.run import NirNetwork
 from snnsc.nir.write import to_nir

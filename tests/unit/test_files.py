@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from snnsc.errors import SnnscError
-from snnsc.files import write_atomically
+from snnsc.errors import RecipeError, SnnscError
+from snnsc.files import check_output, temporary_folder, write_atomically, write_together
 
 
 def test_text_and_bytes(tmp_path: Path) -> None:
@@ -75,3 +78,56 @@ def test_no_folder_and_a_folder(tmp_path: Path) -> None:
         write_atomically(tmp_path / "b", "x")
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
     assert not list((tmp_path / "b").iterdir())
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "語" * 85, os.fsdecode(b"\xff" * 255)])
+def test_names_may_be_as_long_as_the_file_system_takes_them(tmp_path: Path, name: str) -> None:
+    write_atomically(tmp_path / name, "x")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_longer_name_is_the_options_fault(tmp_path: Path) -> None:
+    for name in ("a" * 253 + ".pt", "é" * 127 + ".pt"):
+        with pytest.raises(RecipeError, match=r"^--out .*: the name is too long for the file system"):
+            check_output("--out", tmp_path / name, suffix=".pt", keep=tmp_path / "kept.pt")
+        with pytest.raises(RecipeError, match="the name is too long"):
+            check_output("--out", tmp_path / name, suffix=None, keep=tmp_path / "kept.pt")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interruption_waits_until_all_files_are_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Path.replace
+
+    def interrupted(part: Path, path: Path) -> Path:
+        signal.raise_signal(signal.SIGINT)
+        return replace(part, path)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        write_together({tmp_path / "a": "new", tmp_path / "b": "new"})
+    assert signal.getsignal(signal.SIGINT) is before
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "new", "b": "new"}
+
+
+def test_files_are_written_from_any_thread(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write_atomically, tmp_path / "a", "x").result()
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fill(*, full: bool) -> None:
+        with temporary_folder() as folder:
+            (folder / "a").write_text("x")
+            if full:
+                raise OSError(28, "No space left on device")
+
+    with pytest.raises(SnnscError, match=rf"^{tmp_path}: the temporary folder .*: No space left on device; .*TMPDIR"):
+        fill(full=True)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(SnnscError, match=r"none: the temporary folder cannot be used: No such file"):
+        fill(full=False)

@@ -18,9 +18,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from snnsc.errors import CheckError
+from snnsc.errors import CheckError, RecipeError
 from snnsc.export.grid.spans import ANY, BITS, SPIKES, Array, Span, constant, exponent, hull, rounded, total
-from snnsc.nir.functions import DOMAIN
+from snnsc.neuron_functions import DOMAIN
 
 LINEAR = frozenset({"Conv", "MatMul", "Gemm"})
 AVERAGES = frozenset({"AveragePool", "ReduceMean"})
@@ -59,7 +59,7 @@ class Graph:
                 wanted.update(self.data_inputs(node))
         self.nodes = nodes[::-1]
         if not nodes:
-            raise CheckError("the network has no spikes that could differ (relu): leave out --exact-grid")
+            refuse_rectifiers()
 
     def data_inputs(self, node: onnx.NodeProto) -> list[str]:
         """Inputs of a node that depend on the samples."""
@@ -125,7 +125,7 @@ class Graph:
                 return first.clamped(*(float(self.constant(name)) for name in node.input[1:3]))
             case "Mul" if node.input[1] in self.constants:
                 factor = float(self.constant(node.input[1]))
-                return first.scale(_power(factor, f"{node.name}: its factor {factor:g}"))
+                return first.scale(_averaging_power(factor, f"{node.name}: its factor {factor:g}"))
             case "Round":
                 return first.snapped(0)
             case other:
@@ -162,7 +162,7 @@ class Graph:
             count = math.prod(_attribute(node, "kernel_shape", []))
             if any(_attribute(node, "pads", [])) and not _attribute(node, "count_include_pad", 0):
                 raise CheckError(f"{node.name}: it divides by fewer values at the border, before neurons")
-        return _power(count, f"{node.name}: the number of values it averages before neurons, {count},")
+        return _averaging_power(count, f"{node.name}: the number of values it averages before neurons, {count},")
 
 
 class Membrane:
@@ -180,20 +180,14 @@ class Membrane:
         floor: The e that the threshold asks for where it is subtracted (soft reset); else -inf.
 
     Raises:
-        CheckError: its constants have no grid.
+        RecipeError: its constants have no grid.
     """
 
     def __init__(self, node: onnx.NodeProto, current: Span, T: int) -> None:
         self.name, kind = node.name, node.op_type
-        if kind.endswith(("CLIF", "GLIF")):
-            raise CheckError(
-                f"layer {node.name}: {kind.lower()} neurons multiply by sigmoids and learned gates, which are on no "
-                "grid; --exact-grid takes lif (decay a power of two) and if"
-            )
-        decay, gain, threshold = (_attribute(node, key, 1.0) for key in ("decay", "gain", "threshold"))
-        ends = "so its membrane is on no grid; train with a power of two (lif; plif and diet-lif learn theirs), or if"
-        self.c = -_power(decay, f"layer {node.name}: decay = {decay:g}", ends)
-        self.k = _power(gain, f"layer {node.name}: input gain = {gain:g}", ends)
+        constants = {key: float(_attribute(node, key, 1.0)) for key in ("decay", "gain", "threshold")}
+        self.c, self.k = neuron_powers(node.name, kind, constants)
+        decay, threshold = constants["decay"], constants["threshold"]
         soft, signed = "Soft" in kind, "Signed" in kind
         self.floor = exponent(np.array(threshold)) if soft else -math.inf
         x = current.scale(self.k)
@@ -234,12 +228,51 @@ def broken_span(graph: Graph, found: Mapping[str, Span]) -> tuple[str, Span] | N
     return None
 
 
-def _power(value: float, what: str, ends: str = "so what follows is on no grid; --exact-grid cannot hold here") -> int:
-    """log2 of a power of two."""
+def neuron_powers(layer: str, function: str, constants: Mapping[str, float]) -> tuple[int, int]:
+    """The c and k of a layer of neurons with decay = 2^-c and gain = 2^k.
+
+    Args:
+        layer: Its name.
+        function: Its function, such as `GainLIF`.
+        constants: The function's numbers.
+
+    Raises:
+        RecipeError: it has other constants, or neurons of a kind that has no grid.
+    """
+    if function.endswith(("CLIF", "GLIF")):
+        raise RecipeError(
+            f"layer {layer}: {function.lower()} neurons multiply by sigmoids and learned gates, which are on no grid; "
+            "--exact-grid takes lif (decay a power of two) and if"
+        )
+    found = []
+    for key, words in (("decay", "decay"), ("gain", "input gain")):
+        value = float(np.float32(constants.get(key, 1.0)))
+        power = _power(value)
+        if power is None:
+            raise RecipeError(
+                f"layer {layer}: {words} = {value:g} is no power of two, so its membrane is on no grid; train with a "
+                "power of two (lif; plif and diet-lif learn theirs), or if"
+            )
+        found.append(power)
+    return -found[0], found[1]
+
+
+def refuse_rectifiers() -> None:
+    """Raise RecipeError for a network without spikes."""
+    raise RecipeError("the network has no spikes that could differ (relu): leave out --exact-grid")
+
+
+def _averaging_power(value: float, what: str) -> int:
+    power = _power(value)
+    if power is None:
+        raise CheckError(f"{what} is no power of two, so what follows is on no grid; --exact-grid cannot hold here")
+    return power
+
+
+def _power(value: float) -> int | None:
+    """log2 of a power of two; None for other numbers."""
     mantissa, power = math.frexp(value)
-    if mantissa != 0.5:
-        raise CheckError(f"{what} is no power of two, {ends}")
-    return power - 1
+    return power - 1 if mantissa == 0.5 else None
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:  # noqa: ANN401

@@ -23,7 +23,7 @@ import onnx
 from snnsc.errors import CheckError
 from snnsc.export.grid.exact import AVERAGES, LINEAR, SUMS, Graph, Membrane, Snap, broken_span
 from snnsc.export.grid.spans import BITS, Span, hull
-from snnsc.nir.functions import DOMAIN
+from snnsc.neuron_functions import DOMAIN
 
 LEAST_STEPS = 4
 """Steps of the grid that the largest weight of a layer must be worth."""

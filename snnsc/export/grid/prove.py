@@ -21,10 +21,11 @@ from torch import Tensor
 
 from snnsc.errors import CheckError
 from snnsc.export.functions import call
-from snnsc.export.runtime import OnnxNetwork, onnxruntime_session
+from snnsc.export.runtime import OnnxNetwork
 from snnsc.model import SpikingNetwork
 from snnsc.model.neurons import Neuron
 from snnsc.recipe.schema import LifSpec
+from snnsc.sessions import open_session
 from snnsc.training.evaluate import run_watched
 
 _LEVELS = onnxruntime.GraphOptimizationLevel
@@ -73,7 +74,7 @@ def prove(
     exact = reference(snapped)
     runs = {
         f"onnxruntime, {name}, threads: {threads}": OnnxNetwork(
-            model, "the graph", functools.partial(onnxruntime_session, level=level, threads=threads)
+            model, "the graph", functools.partial(open_session, level=level, threads=threads)
         )
         for name, level in LEVELS.items()
         for threads in THREADS

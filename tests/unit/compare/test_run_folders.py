@@ -125,7 +125,7 @@ def test_energy(tmp_path: Path) -> None:
 
 
 def test_what_export_writes_is_read() -> None:
-    from snnsc.energy.pricing import load_targets
+    from snnsc.energy.pricing.pricing import load_targets
 
     assert runs.PRICES in {target.name for target in load_targets()}
 

@@ -4,7 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from snnsc.data import cache, lock
+from snnsc import lock
+from snnsc.data import cache
 from snnsc.data.cache import cache_folder, cache_key, cached_array
 from snnsc.errors import DataError
 

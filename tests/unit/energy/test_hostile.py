@@ -86,10 +86,25 @@ def drop(name, key):
     return lambda body: layer(body, name)["stats"].pop(key)
 
 
+def change(name, part, key, edit):
+    """Edit the list of one quantity."""
+
+    def changed(body):
+        table = (body["network"] if name is None else layer(body, name))[part]
+        table[key] = edit(table[key])
+
+    return changed
+
+
+def move_in_histogram(bins):
+    """As many samples, in the bins beside."""
+    return bins[1:] + bins[:1]
+
+
 HUGE = 10**400
 LIES = {
-    "nan": set_stat("conv2", "events", [float("nan")] * 3),
-    "infinity": set_stat("conv2", "events", [float("inf")] * 3),
+    "nan": set_stat("conv2", "events", [float("nan")] * 4),
+    "infinity": set_stat("conv2", "events", [float("inf")] * 4),
     "negative": set_stat("conv2", "events", [-1, -1, -1]),
     "huge": set_stat("conv2", "events", [HUGE, 0, HUGE]),
     "two numbers": set_stat("conv2", "events", [1, 1]),
@@ -143,6 +158,35 @@ LIES = {
     "not_counted count": set_body("not_counted", [{"op": "Conv", "reason": "", "count": 9, "nodes": ["conv1"]}]),
     "not_counted other": set_body("not_counted", [{"op": "Conv", "reason": "", "count": 1, "nodes": ["conv1"]}]),
     "violation empty": set_body("violations", [{}]),
+    "squares too small": change("conv2", "stats", "events", lambda s: [*s[:3], s[0] ** 2 // 4 - 2]),
+    "squares too large": change("conv2", "stats", "events", lambda s: [*s[:3], 4 * s[2] ** 2]),
+    "squares of halves": change("lif1", "stats", "spikes", lambda s: [*s[:3], s[3] + 1]),
+    "squares of dense": change("conv2", "stats", "dense_macs", lambda s: [*s[:3], 0]),
+    "squares negative": change("conv2", "stats", "events", lambda s: [*s[:3], -1]),
+    "steps moved": change("conv2", "steps", "events", lambda s: [s[0] + 1, *s[1:]]),
+    "steps fewer": change("conv2", "steps", "events", lambda s: [sum(s)]),
+    "steps more": change("conv2", "steps", "events", lambda s: [*s, 0]),
+    "steps of acs": change("head", "steps", "acs", lambda s: [sum(s), *[0] * (len(s) - 1)]),
+    "steps of binary": change("conv2", "steps", "acs", lambda s: s[1:] + s[:1]),
+    "steps text": change("conv2", "steps", "events", lambda _: "123"),
+    "steps negative": change("lif1", "steps", "spikes", lambda s: [-1, sum(s) + 1, 0]),
+    "steps gone": set_key("conv2", "steps", {}),
+    "steps of all": set_key("conv2", "steps", [1]),
+    "spread moved": change("lif1", "spread", "spikes", move_in_histogram),
+    "spread short": change("lif1", "spread", "spikes", lambda _: [4]),
+    "spread more": change("lif1", "spread", "spikes", lambda bins: [n * 2 for n in bins]),
+    "spread empty": change("lif1", "spread", "spikes", lambda bins: [0] * len(bins)),
+    "spread float": change("lif1", "spread", "spikes", lambda bins: [n / 1 for n in bins]),
+    "spread gone": set_key("lif1", "spread", {}),
+    "facts": set_key("conv2", "facts", {}),
+    "facts text": set_key("conv2", "facts", "3x3"),
+    "network gone": set_body("network", {"stats": {}, "spread": {}}),
+    "network null": set_body("network", None),
+    "network total": change(None, "stats", "events", lambda s: [s[0] + 2, s[1], s[2], s[3] + 2]),
+    "network low": change(None, "stats", "spikes", lambda s: [s[0], 0, s[2], s[3]]),
+    "network macs": change(None, "stats", "macs", lambda _: [0, 0, 0, 0]),
+    "network squares": change(None, "stats", "events", lambda s: [*s[:3], 0]),
+    "network spread": change(None, "spread", "events", move_in_histogram),
     "violation other": set_body("violations", [{"value": "a", "kind": "binary", "elements": 1, "samples": 1}]),
 }
 
@@ -203,12 +247,15 @@ def test_statistics_are_bound_to_weights_nodes_and_functions(proto, tmp_path):
         next(t for t in p.graph.initializer if t.name == "T").CopyFrom(onnx.numpy_helper.from_array(np.array([4]), "T"))
         entry(p, "snnsc.T").value = "4"
 
-    for change in (weight, threshold, function, steps):
+    for change in (weight, threshold, steps):
         changed = onnx.ModelProto()
         changed.CopyFrom(proto)
         change(changed)
         path = save(changed, tmp_path)
         fails(ModelFileError, lambda path=path: estimate(path), "another graph", "--inputs")
+    function(proto)
+    path = save(proto, tmp_path)
+    fails(ModelFileError, lambda: estimate(path), "snnsc::LIF")
 
 
 @pytest.mark.parametrize("text", ["4", "0", "-3", "", "x", "²", "9" * 5000, "1e9", "65537"])
@@ -408,8 +455,8 @@ def test_a_zip_bomb_is_not_unpacked(model, tmp_path):
 
 
 def test_more_than_fits_is_refused_before_it_is_read(model, tmp_path, images, monkeypatch):
-    monkeypatch.setattr("snnsc.energy.archive._LARGEST_ARCHIVE", images.nbytes - 1)
-    np.savez(tmp_path / "x.npz", images)
+    monkeypatch.setattr("snnsc.energy.counting.archive._LARGEST_ARCHIVE", images.nbytes - 1)
+    np.savez_compressed(tmp_path / "x.npz", images)
     fails(DataError, lambda: estimate(model, tmp_path / "x.npz"), ".npy")
     np.save(tmp_path / "x.npy", images)
     assert estimate(model, tmp_path / "x.npy").counts.samples == 4

@@ -1,15 +1,21 @@
 """The C program, compiled and run, against the step model in onnxruntime."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from snnsc.errors import CheckError, RecipeError
+from snnsc.errors import CheckError, RecipeError, SnnscError
 from snnsc.export.c import LARGEST_STATIC, WEIGHTS_FILE, to_c
 from snnsc.export.compiled import build, check_compiled, classify
 from snnsc.export.fold import fold
@@ -194,3 +200,69 @@ def test_without_the_generator_it_says_how_to_get_it(digits, monkeypatch):
     monkeypatch.setitem(sys.modules, "emx_onnx_cgen.compiler", None)
     with pytest.raises(RecipeError, match=r"pip install 'snnsc\[c\]'"):
         to_c(digits[1])
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """Puts a shell script in the compiler's place."""
+
+    def made(script):
+        path = tmp_path / "cc"
+        path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo cc && exit\n{script}\n')
+        path.chmod(0o755)
+        monkeypatch.setattr(shutil, "which", lambda _: str(path))
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    return made
+
+
+def test_a_full_temporary_folder_is_named(compiler, tmp_path, monkeypatch):
+    compiler("echo 'ld: final link failed: No space left on device' >&2; exit 1")
+    full = rf"^{tmp_path}/temporary: the temporary folder cannot be used: No space left on device"
+    with pytest.raises(SnnscError, match=full):
+        check_compiled({"model.c": ""}, None, [], Bounds())
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", no_space)
+    with pytest.raises(SnnscError, match=full):
+        check_compiled({"model.c": ""}, None, [], Bounds())
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+@pytest.mark.parametrize("how", ["time", "Ctrl-C"])
+def test_nothing_of_an_unfinished_compiler_is_left(compiler, tmp_path, monkeypatch, how):
+    started = tmp_path / "pid"
+    compiler(f"sleep 60 & echo $! > {started}.part; mv {started}.part {started}; wait")
+    if how == "time":
+        monkeypatch.setattr("snnsc.export.compiled.SECONDS", 2)
+        with pytest.raises(CheckError, match=r"does not compile: .* timed out"):
+            check_compiled({"model.c": ""}, None, [], Bounds())
+    else:
+        thread = threading.Thread(target=interrupt_after, args=[started])
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            check_compiled({"model.c": ""}, None, [], Bounds())
+        thread.join()
+    deadline = time.monotonic() + 10
+    while is_running(int(started.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(int(started.read_text()))
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def interrupt_after(path):
+    while not path.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

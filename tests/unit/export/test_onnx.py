@@ -10,16 +10,18 @@ from pydantic import TypeAdapter
 
 from snnsc.checkpoint import Checkpoint
 from snnsc.energy import estimate
-from snnsc.energy.pricing import load_targets
+from snnsc.energy.pricing.pricing import load_targets
 from snnsc.errors import CheckError, ModelFileError
 from snnsc.export.export import export
 from snnsc.export.fold import fold
-from snnsc.export.functions import call, function
+from snnsc.export.functions import call
 from snnsc.export.onnx import to_onnx as trace
+from snnsc.export.read import read_onnx
 from snnsc.export.runtime import OnnxNetwork
 from snnsc.export.verify import Bounds, verify
 from snnsc.model import build_model
 from snnsc.model.neurons import Neuron
+from snnsc.neuron_functions import function
 from snnsc.recipe.load import load_recipe
 from snnsc.recipe.schema import NeuronSpec, TriangleSpec
 
@@ -173,7 +175,7 @@ def test_a_network_bound_to_its_steps_takes_no_other():
         marks = [p.value for n in model.graph.node for p in n.metadata_props if p.key == "snnsc.time_step"]
         assert sorted(marks) == ["0"] * 3 + ["1"] * 3 + ["2"] * 3, "three convolutions, three steps"
         if kind == "event":
-            with pytest.raises(ModelFileError, match="cannot run inputs of shape"):
+            with pytest.raises(ModelFileError, match="test: onnxruntime cannot run the model"):
                 OnnxNetwork(model, "test").run(inputs(recipe, 2, 1).numpy())
 
 
@@ -205,7 +207,7 @@ def test_every_neuron_is_priced_or_known_not_to_be():
             layer = Neuron(spec, TriangleSpec(type="triangle"), membrane_norm=membrane_norm)
             names.add(call(layer, "layer").name)
     assert names >= {"LIF", "SoftIF", "GainSignedLIF", "SoftSignedIF", "GLIF"}
-    for target in load_targets():
+    for target in (t for t in load_targets() if t.kind in ("arithmetic", "memory")):
         assert names - target.neuron.keys() == {"CLIF"}, "a sigmoid has no published price"
 
 
@@ -255,7 +257,7 @@ def test_the_function_is_the_step_function(keys):
     definition = function(made)
     node = onnx.helper.make_node(made.name, ["x", *made.inputs], ["s"], domain="snnsc", **made.attributes)
     value = onnx.helper.make_tensor_value_info
-    constants = [onnx.numpy_helper.from_array(v[..., None].numpy(), name) for name, v in made.inputs.items()]
+    constants = [onnx.numpy_helper.from_array(v[..., None], name) for name, v in made.inputs.items()]
     graph = onnx.helper.make_graph(
         [node], "g", [value("x", 1, ["T", "B", "C", "N"])], [value("s", 1, ["T", "B", "C", "N"])], constants
     )
@@ -321,3 +323,12 @@ def test_the_file_answers_for_itself(tmp_path):
     assert json.loads(props["snnsc.neuron"])["threshold"] == 1.0
     assert json.loads(props["snnsc.recipe"])["model"]["T"] == 3
     assert "root" not in json.loads(props["snnsc.recipe"])["data"]
+
+
+@pytest.mark.parametrize(("told", "words"), [("99", "newer snnsc: it has format 99, .*update"), ("x", "a number is")])
+def test_a_file_of_another_format(tmp_path, told, words):
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+    onnx.helper.set_model_props(model, {"snnsc.format": told})
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match=rf"m\.onnx: .*{words}"):
+        read_onnx(tmp_path / "m.onnx")

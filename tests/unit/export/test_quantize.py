@@ -1,6 +1,7 @@
 """Eight bits: spikes stay exact, the first layer too, and the result is a model like any other."""
 
 import json
+import tempfile
 
 import numpy as np
 import onnx
@@ -8,7 +9,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from snnsc.errors import CheckError
+from snnsc.errors import CheckError, SnnscError
 from snnsc.export.fold import fold
 from snnsc.export.metadata import set_metadata
 from snnsc.export.onnx import to_onnx
@@ -188,3 +189,15 @@ def test_a_smaller_last_batch_is_left_out(static):
     quantized = quantize(model, [*calibration[:2], calibration[2][:3]], "images")
     about = {p.key: p.value for p in quantized.metadata_props}
     assert json.loads(about[QUANTIZED])["calibration_samples"] == 16
+
+
+def test_a_full_temporary_folder_is_named(static, monkeypatch, tmp_path):
+    def full(*_args, **_keys):
+        raise OSError(28, "No space left on device")
+
+    model, batches = static
+    monkeypatch.setattr("snnsc.export.quantize.quantize_static", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(SnnscError, match=rf"^{tmp_path}: the temporary folder cannot be used: No space left on device"):
+        quantize(model, batches, "images")
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from snnsc.errors import CheckError, ModelFileError
+from snnsc.errors import ModelFileError, RecipeError
 from snnsc.export.fold import fold
 from snnsc.export.inline import inline
 from snnsc.export.metadata import set_metadata, step_entries
@@ -120,7 +120,7 @@ def test_an_engine_that_is_not_onnxruntime():
     net, recipe = network("tiny", "event")
     model = inline(step_of(net, recipe))
     x = inputs(recipe, 2)
-    logits, spikes = load(model, "step", ReferenceEvaluator).run(x.numpy())
+    logits, spikes = load(model, "step", lambda model, _: ReferenceEvaluator(model)).run(x.numpy())
     expected, expected_spikes = load(model, "step").run(x.numpy())
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert all((spikes[layer] == expected_spikes[layer]).all() for layer in spikes)
@@ -151,7 +151,7 @@ def test_step_weights_are_the_callers():
 )
 def test_what_was_learned_for_each_step_is_refused(norm, neuron, key):
     net, recipe = network("tiny", "static", norm, neuron)
-    with pytest.raises(CheckError, match=rf"learned something for each one \(model\.{key}.*--format onnx"):
+    with pytest.raises(RecipeError, match=rf"learned something for each one \(model\.{key}.*--format onnx"):
         to_step(fold(net)[0], recipe)
 
 

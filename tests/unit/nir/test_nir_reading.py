@@ -7,6 +7,7 @@ import random
 import re
 import stat
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ pytest.importorskip("h5py")
 import h5py
 from nir_files import affine, conv, end, entry, flatten, lif, neurons, pool, small, write
 
-from snnsc.errors import ModelFileError, RecipeError
+from snnsc.errors import ModelFileError, RecipeError, SnnscError
 from snnsc.nir import hdf5
 from snnsc.nir.graph import Graph
 from snnsc.nir.read import parse_nir, read_nir
@@ -234,6 +235,56 @@ def test_a_file_that_ends_or_stops_the_library(
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(hdf5, "_SECONDS", 0.3 if "sleep" in does else 60)
     assert words in refusal(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+@pytest.mark.parametrize("left", ["arrays", "error"])
+def test_a_full_temporary_folder_is_not_the_files_fault(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    path = write(tmp_path / "n.nir", small(fc=affine(np.ones((300, 300)), np.zeros(300))))
+    if left == "error":
+        path.write_bytes(path.read_bytes()[:-5000])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18 if left == "arrays" else 0, limits[1]))
+    try:
+        with pytest.raises(SnnscError) as raised:
+            read_nir(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(raised.value).startswith(f"{tmp_path}: the temporary folder cannot be used: File too large; make room")
+    assert [p.name for p in tmp_path.iterdir()] == ["n.nir"]
+
+
+@pytest.mark.parametrize("told", ["2", "99", "9" * 5000], ids=len)
+def test_a_file_of_a_newer_snnsc(told: str, tmp_path: Path) -> None:
+    said = refusal(write(tmp_path / "n.nir", small(), **{"snnsc.format": told}), read_here)
+    assert said == f"was written by a newer snnsc: it has format {told[:40]}, this one reads 1; update snnsc"
+    read_here(write(tmp_path / "n.nir", small(), **{"snnsc.format": "1"}))
+
+
+@pytest.mark.parametrize("told", ["", "0", "one", "-1", "٣"])
+def test_a_format_that_is_no_number(told: str, tmp_path: Path) -> None:
+    said = refusal(write(tmp_path / "n.nir", small(), **{"snnsc.format": told}), read_here)
+    assert said == f"metadata snnsc.format is {told!r}, a number is expected; export it again"
+
+
+def test_nodes_may_be_called_metadata(tmp_path: Path) -> None:
+    inner = {"input": entry(2), "metadata": affine(np.ones((3, 2)), np.zeros(3)), "output": end(3)}
+    nested = {"nodes": inner, "edges": [("input", "metadata"), ("metadata", "output")]}
+    path = write(tmp_path / "n.nir", {"i": entry(2), "nodes": nested, "metadata": lif(3), "o": end(3)}, about="words")
+    with h5py.File(path, "a") as file:
+        for group in ("node/nodes/metadata", "node/nodes/nodes", "node/nodes/nodes/nodes/metadata"):
+            file[f"{group}/metadata/left"] = h5py.SoftLink("/nowhere")  # which is refused where it is read
+    graph = read_here(path)
+    assert {node.name: node.kind for node in graph.nodes.values() if node.kind in ("Affine", "LIF")} == {
+        "nodes.metadata": "Affine",
+        "metadata": "LIF",
+    }
+    assert graph.metadata == {"about": "words"}
 
 
 def test_h5py_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from snnsc.nir.functions import DOMAIN
+from snnsc.neuron_functions import DOMAIN
 
 value = helper.make_tensor_value_info
 

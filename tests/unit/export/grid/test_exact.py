@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from snnsc.errors import CheckError
+from snnsc.errors import CheckError, RecipeError
 from snnsc.export.grid.exact import Graph, Membrane, check
 from snnsc.export.grid.spans import Span, exponent, rounded
-from snnsc.nir.functions import DOMAIN
+from snnsc.neuron_functions import DOMAIN
 
 from .by_hand_graphs import dense_graph, graph_of, tensor
 
@@ -92,7 +92,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("node", "words"), REFUSED, ids=lambda x: getattr(x, "op_type", ""))
 def test_constants_without_a_grid_are_refused(node, words):
-    with pytest.raises(CheckError, match=words):
+    with pytest.raises(RecipeError, match=words):
         Membrane(node, Span(-1, 1, 4), 2)
 
 
@@ -130,5 +130,5 @@ def test_averages_take_bits():
 
 
 def test_a_network_of_rectifiers_has_no_spikes():
-    with pytest.raises(CheckError, match="no spikes that could differ"):
+    with pytest.raises(RecipeError, match="no spikes that could differ"):
         Graph(graph_of([helper.make_node("Relu", ["x"], ["y"])], [], "y"), 1)

@@ -8,7 +8,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from snnsc.errors import CheckError
+from snnsc.errors import CheckError, RecipeError
 from snnsc.export.fold import fold
 from snnsc.export.grid.exact import check
 from snnsc.export.grid.prove import LEVELS, THREADS, prove, reference
@@ -108,7 +108,7 @@ def test_a_network_that_is_not_on_the_grid_is_caught(make_recipe):
 def test_learned_constants_are_refused(make_recipe):
     recipe = make_recipe("model.stages=[[2],[2]]", "model.neuron.type=plif", "model.neuron.tau=3.0")
     network = fold(build_model(recipe, branches=False).eval())[0]
-    with pytest.raises(CheckError, match=r"layer stem\.neurons\.0: decay = 0\.66"):
+    with pytest.raises(RecipeError, match=r"layer stem\.neurons\.0: decay = 0\.66"):
         exact_grid(network, recipe, facts(recipe), [samples(recipe, 2)])
 
 

@@ -1,0 +1,1 @@
+"""From counts to energy and to what fits on a chip: `targets/*.toml`, every number with its source."""

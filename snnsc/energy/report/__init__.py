@@ -1,0 +1,1 @@
+"""From counts and prices to what is shown: the JSON contract, words, CSV, one HTML page."""

@@ -1,0 +1,115 @@
+"""`--html`: the whole report as one file that needs no network and no script; `templates/report.css` is its look.
+
+page -> header, comparison (several networks), `sections` for each network
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+from snnsc.energy.report.charts import Bar, bars, switch
+from snnsc.energy.report.comparison import TOTALS, Comparison
+from snnsc.energy.report.markup import Markup, element, join
+from snnsc.energy.report.sections import network, scrolling, table
+from snnsc.energy.report.wording import HEADLINE, Found, basis, number, price, priced, times
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def page(reports: Sequence[Found], version: str) -> str:
+    """A report as HTML.
+
+    Args:
+        reports: As `Report.to_dict` gives them; several are compared.
+        version: Of the snnsc that writes it.
+    """
+    several = Comparison(tuple(reports))
+    labels = several.labels()
+    title = f"Energy of {labels[0]}" if len(reports) == 1 else f"Energy of {len(reports)} networks"
+    if len(reports) == 1:
+        lede, body = basis(reports[0]), network(reports[0], "net-0")
+    else:
+        lede = f"relative to {labels[0]}"
+        each = enumerate(zip(labels, reports, strict=True))
+        parts = [
+            element("details", element("summary", f"{label}: {basis(found)}"), network(found, f"net-{i}"))
+            for i, (label, found) in each
+        ]
+        body = join(_comparison(several, labels), parts)
+    style = (resources.files("snnsc.energy.report") / "templates" / "report.css").read_text(encoding="utf-8")
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", Markup(style)),
+    )
+    header = element("header", element("h1", title), element("p", lede, class_="quiet"))
+    footer = element("footer", f"snnsc {version}; every figure is a mean over the samples", class_="quiet")
+    whole = element("html", head, element("body", header, element("main", body), footer), lang="en")
+    return f"<!doctype html>\n{whole}\n"
+
+
+def _comparison(several: Comparison, labels: Sequence[str]) -> Markup:
+    """Totals and energies side by side, and bars of the energy."""
+    warnings = several.warnings()
+    told = element("div", element("ul", (element("li", line) for line in warnings)), class_="findings")
+    views = [
+        (name, bars([Bar(label, (("energy", e["snn_pj"]),), _relative(e, rows[0][1])) for label, e in rows]))
+        for name, rows in _energies(several, labels)
+    ]
+    return element(
+        "section",
+        element("h2", "Side by side"),
+        told if warnings else "",
+        switch("energy a sample under", "compare", views, first=HEADLINE) if views else "",
+        element("h3", "Operations a sample"),
+        _totals(several, labels),
+        element("h3", "Energy a sample"),
+        _prices(several, labels),
+    )
+
+
+def _energies(several: Comparison, labels: Sequence[str]) -> list[tuple[str, list[tuple[str, Found]]]]:
+    """Price models that price every network -> (label, price)."""
+    columns = zip(*(report["energy"] for report in several.reports), strict=True)
+    rows = [(entries[0]["model"], list(zip(labels, entries, strict=True))) for entries in columns]
+    return [(name, each) for name, each in rows if all(entry["snn_pj"] is not None for _, entry in each)]
+
+
+def _totals(several: Comparison, labels: Sequence[str]) -> Markup:
+    base = several.reports[0]["totals"]
+    body = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            (
+                element("td", f"{number(found['totals'][key])}{times(found['totals'][key], base[key])}")
+                for found in several.reports
+            ),
+        )
+        for key, name in TOTALS.items()
+    ]
+    title = "operations of each network"
+    return scrolling(title, table(title, ("", *labels), body))
+
+
+def _prices(several: Comparison, labels: Sequence[str]) -> Markup:
+    body = [
+        element(
+            "tr",
+            element("th", entries[0]["model"], scope="row"),
+            (element("td", _relative(entry, entries[0])) for entry in entries),
+        )
+        for entries in zip(*(report["energy"] for report in several.reports), strict=True)
+        if any(priced(entry) for entry in entries)
+    ]
+    title = "energy of each network by price model"
+    return scrolling(title, table(title, ("price model", *labels), body))
+
+
+def _relative(entry: Found, first: Found) -> str:
+    return price(entry) + times(entry["snn_pj"], first["snn_pj"])

@@ -1,0 +1,223 @@
+"""Numbers and findings of a report in words, the same on the terminal and on the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+Found = dict[str, Any]
+"""A report as `Report.to_dict` gives it."""
+
+_COUNTS = (("G", 1e9), ("M", 1e6), ("k", 1e3))
+_ENERGIES = (("J", 1e12), ("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
+_MOST_NAMES = 4
+HEADLINE = "horowitz-fp32"
+KINDS = {"arithmetic": "arithmetic alone", "memory": "arithmetic and memory", "event": "chips, as published"}
+_KINDS = {
+    "binary": "spikes, 0 or 1",
+    "integer": "whole numbers",
+    "scaled": "whole multiples of one unit",
+}
+
+
+def printable(text: str) -> str:
+    """A name from a file, whatever it holds: control, direction and other invisible characters are written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def number(value: float | None) -> str:
+    """A count: `203.71 k`; `-` for none at all, `?` for one that is not known."""
+    if value is None:
+        return "?"
+    if value < 9_999.5:
+        return f"{value:,.0f}" if value >= 0.5 else "<1" if value > 0 else "-"
+    unit, size = next((u, s) for u, s in _COUNTS if value >= 0.999995 * s)
+    return f"{value / size:,.2f} {unit}"
+
+
+def energy(picojoules: float | None) -> str:
+    """An energy: `345.0 nJ`; `?` for one that is not known."""
+    if picojoules is None:
+        return "?"
+    unit, size = next(((u, s) for u, s in _ENERGIES if picojoules >= 0.99995 * s), _ENERGIES[-1])
+    value = picojoules / size
+    return f"{value:.{1 if value >= 99.995 else 2 if value >= 9.9995 else 3}f} {unit}"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share: `12.03 %`."""
+    if share is None:
+        return "?"
+    least = 10.0**-digits
+    return f"< {least:.{digits}f} %" if 0 < 100 * share < least / 2 else f"{100 * share:.{digits}f} %"
+
+
+def names(values: Sequence[str], most: int = _MOST_NAMES) -> str:
+    """A list of names, cut after the first few."""
+    shown = ", ".join(printable(value) for value in values[:most])
+    return f"{shown} and {len(values) - most} more" if len(values) > most else shown
+
+
+def plural(count: int, word: str) -> str:
+    """`1 sample`, `2 samples`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def basis(found: Found) -> str:
+    """What the counts were measured on."""
+    match found["source"]:
+        case "none":
+            return "no samples: dense counts and upper bounds only; give --inputs samples.npz for counts"
+        case "embedded":
+            return f"counted on {plural(found['samples'], 'sample')} at export: {printable(found['split'])}"
+        case source:
+            return f"counted on {plural(found['samples'], 'sample')} of {printable(source)}"
+
+
+def findings(found: Found) -> list[str]:
+    """What limits the figures of a report, and what was stripped: one sentence each."""
+    lines = [lower_bound(found["energy"]), *map(not_counted, found["not_counted"]), hidden(found["not_counted"])]
+    return [line for line in (*lines, *map(violation, found["violations"]), stripped(found)) if line]
+
+
+def lower_bound(prices: Sequence[Found]) -> str:
+    """That the energy lacks the updates of some kinds of neuron; empty where all are priced."""
+    kinds = sorted({kind for entry in prices for kind in entry["not_priced"]})
+    if not kinds:
+        return ""
+    return f"the SNN's energy is a lower bound: updates of {names(kinds)} neurons have no published price, 0 was taken"
+
+
+def not_counted(group: Found) -> str:
+    """One entry of `not_counted`."""
+    share = group.get("share")
+    much = "how much they hide is not known" if share is None else f"at most {percent(share)} of the compute"
+    nodes, op = plural(group["count"], "node"), printable(group["op"])
+    return f"not counted: {nodes} {op}, {much}: {printable(group['reason'])} ({names(group['nodes'])})"
+
+
+def hidden(groups: Sequence[Found]) -> str:
+    """What all operators without a row may hide together, where it is more than one group."""
+    if len(groups) < 2:
+        return ""
+    shares = [group.get("share") for group in groups]
+    if any(share is None for share in shares):
+        return "what is not counted may hide any share of the compute: the figures are lower bounds"
+    return f"together they hide at most {percent(min(1.0, sum(s for s in shares if s is not None)))} of the compute"
+
+
+def violation(entry: Found) -> str:
+    """One entry of `violations`."""
+    kind = str(entry["kind"])
+    return (
+        f"the graph promises {_KINDS.get(kind, kind)} in {printable(str(entry['value']))}, but "
+        f"{plural(int(entry['elements']), 'element')} in batches of {plural(int(entry['samples']), 'sample')} "
+        "hold something else; each of them was counted as a multiplication"
+    )
+
+
+def stripped(found: Found) -> str:
+    """What a model of ours lost before it was written."""
+    gone = found["origin"]["stripped"]
+    if not gone:
+        return ""
+    return (
+        f"stripped before the export: {plural(len(gone), 'tensor')} of removable branches ({names(gone)}); "
+        "they are not in the file and cost nothing at inference"
+    )
+
+
+def strings(text: str | None) -> list[str]:
+    """A JSON list of strings in the metadata of a file that may be anyone's; empty for everything else."""
+    try:
+        value = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return []
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else []
+
+
+def headline(found: Found) -> Found:
+    """The price that stands for all where there is room for one: 32-bit arithmetic, else the first that there is."""
+    prices: list[Found] = sorted(found["energy"], key=lambda entry: (not priced(entry), entry["model"] != HEADLINE))
+    return prices[0]
+
+
+def priced(entry: Found) -> bool:
+    """Whether there is any figure under a price model."""
+    return any(entry[key] is not None for key in ("snn_pj", "snn_pj_bound", "ann_pj"))
+
+
+def by_kind(found: Found) -> list[tuple[str, list[Found]]]:
+    """The prices in groups, (title, prices); without those that have no figure."""
+    groups = [(title, [e for e in found["energy"] if e["kind"] == kind and priced(e)]) for kind, title in KINDS.items()]
+    return [(title, entries) for title, entries in groups if entries]
+
+
+def unpublished(found: Found) -> list[str]:
+    """The price models without a figure, one line for each reason."""
+    silent = [entry for entry in found["energy"] if not priced(entry)]
+    published = names([entry["model"] for entry in silent if entry["kind"] != "not-published"], most=20)
+    others = names([entry["model"] for entry in silent if entry["kind"] == "not-published"], most=20)
+    lines = [f"no price under {published}: the network has no spiking layers"] if published else []
+    return lines + ([f"not published: what a synaptic event costs on {others}"] if others else [])
+
+
+def price(entry: Found) -> str:
+    """The SNN's energy under a price model, or its bound."""
+    if entry["snn_pj"] is not None:
+        return energy(entry["snn_pj"])
+    return f"<= {energy(entry['snn_pj_bound'])}" if entry["snn_pj_bound"] is not None else "?"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio to three digits; empty where there is none."""
+    return "" if value is None else f"{value:.3f}"
+
+
+def shares(entry: Found) -> str:
+    """What an energy is made of: `weights 71 %, operations 20 %, ...`."""
+    parts = sorted(((pj, name) for name, pj in entry["terms"].items() if pj), reverse=True)
+    whole = sum(pj for pj, _ in parts)
+    return ", ".join(f"{name.removesuffix('_pj').replace('_', ' ')} {percent(pj / whole, 0)}" for pj, name in parts)
+
+
+def times(value: float | None, base: float | None) -> str:
+    """A value relative to another: ` (x 0.52)`; empty where there is no telling."""
+    return "" if value is None or not base else f" (x {value / base:.{3 if value < base else 2}f})"
+
+
+def equal(found: Found) -> str:
+    """The comparison with an ANN whose activations tell as much apart as T steps of spikes do; empty without one.
+
+    Of the price models the one is taken that prices both, so that no number format is compared with another.
+    """
+    both = [entry for entry in found["energy"] if entry["equal"] and entry["equal"]["model"] == entry["model"]]
+    twin = both[0]["equal"] if both else None
+    if twin is None or twin["ratio"] is None:
+        return ""
+    return (
+        f"equal information: T = {twin['time_steps']} steps of spikes tell apart what {plural(twin['bits'], 'bit')} "
+        f"do; at the nearest published width, {twin['model_bits']} bits ({twin['model']}), the ANN twin takes "
+        f"{energy(twin['ann_pj'])}, SNN / ANN {ratio(twin['ratio'])}"
+    )
+
+
+def fit_reasons(entry: Found) -> str:
+    """What stands in the way of a network on a chip, what was not checked, and how much of the chip it takes."""
+    failed = [check for check in entry["checks"] if check["verdict"] == "does not fit"]
+    told = [limit(check) for check in failed]
+    if entry["more_chips"]:
+        told.append("more chips would help")
+    if entry["cores_used"] is not None and entry["cores"] is not None and not failed:
+        told.append(f"{entry['cores_used']:,} of {plural(entry['cores'], 'core')}")
+    open_ = [check["name"] for check in entry["checks"] if check["verdict"] == "not checked"]
+    return "; ".join([*told, *([f"not checked: {names(open_, most=9)}"] if open_ else [])])
+
+
+def limit(check: Found) -> str:
+    """One limit of a chip in words."""
+    needed, available = check["needed"], check["available"]
+    much = "" if needed is None or available is None else f"{needed:,.6g}, at most {available:,.6g} {check['unit']}"
+    why = f" ({check['detail']})" if much and check["detail"] else check["detail"]
+    return printable(f"{check['name']}: {much}{why}")

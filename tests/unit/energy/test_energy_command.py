@@ -1,0 +1,188 @@
+"""`snnsc energy` from outside: tables, files, several models, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from typer.testing import CliRunner
+
+from snnsc.cli import app, energy_display
+from snnsc.energy import STATISTICS_KEY, count, read_graph
+from snnsc.energy.report.comparison import Comparison
+from snnsc.errors import DataError, ModelFileError, RecipeError
+
+from .graphs import exported_net
+from .hand import networks
+
+OWN = """
+name = "mine"
+kind = "event"
+summary = "a chip of mine"
+[synaptic_event]
+value = 2.0
+unit = "pJ"
+source = "myself"
+process = "28 nm"
+grade = "vendor"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """a.onnx and b.onnx with statistics, none.onnx without, event.onnx with another input, x.npz, mine.toml."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(5).standard_normal((4, 2, 6, 6)).astype(np.float32)
+    np.savez("x.npz", images=images)
+    for name, seed in (("a", 1), ("b", 2)):
+        proto = exported_net(np.random.default_rng(seed))
+        proto.metadata_props.add(key="snnsc.stripped", value='["shortcuts.0.weight"]')
+        counts = count(read_graph(proto), [{"images": images}], split="test")
+        proto.metadata_props.add(key=STATISTICS_KEY, value=counts.to_json())
+        onnx.save(proto, f"{name}.onnx")
+    onnx.save(exported_net(np.random.default_rng(1)), "none.onnx")
+    onnx.save(exported_net(np.random.default_rng(1), event=True), "event.onnx")
+    (tmp_path / "mine.toml").write_text(OWN)
+    return tmp_path
+
+
+def call(*arguments: str):
+    """Standard output of a command that works."""
+    done = CliRunner().invoke(app, ["energy", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def refused(error: type[Exception], *arguments: str) -> str:
+    """The message of a command that is refused."""
+    done = CliRunner().invoke(app, ["energy", *arguments])
+    assert isinstance(done.exception, error), done.exception
+    return str(done.exception)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_report_of_one_model_can_be_read():
+    text = call("a.onnx")
+    assert "conv2" in text
+    assert "arithmetic alone" in text
+    assert "not published: what a synaptic event costs on" in text
+    assert "stripped before the export: 1 tensor of removable branches (shortcuts.0.weight)" in text
+    assert text.endswith("counted on 4 samples at export: test\n")
+    assert "fit" not in text.splitlines()
+    assert "{" not in text
+    tables = [line for line in text.splitlines() if line.startswith(" ")]
+    assert max(map(cell_len, tables)) <= 100
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_target_is_shown_with_its_parts_its_fit_and_its_sources():
+    text = call("a.onnx", "--target", "loihi", "--target", "mine.toml", "--sources")
+    assert "mine" in text
+    assert "made of" in text
+    assert "horowitz-fp32" not in text.replace("(horowitz-fp32)", "")
+    assert "synaptic event 2 pJ (vendor, 28 nm): myself" in text
+    assert any(line.startswith(" loihi") and ("fits" in line or "fit" in line or "not checked" in line)
+               for line in text.splitlines())  # fmt: skip
+    assert " akida" in call("a.onnx", "--fit")
+
+
+@pytest.mark.usefixtures("folder")
+def test_json_of_one_model_is_its_report():
+    found = json.loads(call("a.onnx", "--json", "--target", "mine.toml"))
+    assert [entry["model"] for entry in found["energy"]] == ["mine"]
+    assert found["energy"][0]["snn_pj"] > 0
+    assert found["origin"]["stripped"] == ["shortcuts.0.weight"]
+    assert "models" not in found
+
+
+@pytest.mark.usefixtures("folder")
+def test_several_models_are_compared():
+    found = json.loads(call("a.onnx", "b.onnx", "--json"))
+    assert [one["model"] for one in found["models"]] == ["a.onnx", "b.onnx"]
+    ratio = found["models"][1]["totals"]["events"] / found["models"][0]["totals"]["events"]
+    assert found["comparison"][1]["totals"]["events"] == ratio
+    text = call("a.onnx", "b.onnx", "--fit")
+    assert "b.onnx: counted on 4 samples at export: test" in text
+    assert "fit of b.onnx" in text
+    assert "not counted on the same samples" not in text
+    assert "not counted on the same samples" in call("a.onnx", "none.onnx")
+
+
+@pytest.mark.usefixtures("folder")
+def test_several_models_on_the_same_samples():
+    found = json.loads(call("a.onnx", "none.onnx", "--inputs", "x.npz", "--json"))
+    assert {one["samples"] for one in found["models"]} == {4}
+    assert found["warnings"] == []
+    message = refused(DataError, "a.onnx", "event.onnx", "--inputs", "x.npz")
+    assert message.startswith("event.onnx: does not take the samples that the networks are compared on: x.npz: ")
+    assert not refused(DataError, "event.onnx", "--inputs", "x.npz").startswith("event.onnx: does not take")
+
+
+def test_files_are_written_beside_the_tables(folder):
+    text = call("a.onnx", "b.onnx", "--csv", "out.csv", "--html", "out.html")
+    rows = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
+    assert {row["model"] for row in rows} == {"a.onnx", "b.onnx"}
+    assert "out.csv" not in text
+    assert (folder / "out.html").read_text().startswith("<!doctype html>")
+    json.loads(call("a.onnx", "--json", "--csv", "out.csv"))
+    assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--csv", "out.txt"], "--csv out.txt: must end in .csv"),
+        (["--html", "no/out.html"], "--html no/out.html: there is no folder no; make it first"),
+        (["--html", "a.html"], "--html a.html: is a folder; name a file"),
+        (["--target", "loihi-9"], "target 'loihi-9' does not exist; there are horowitz-fp16"),
+        (["--target", "none.toml"], "none.toml: cannot be read"),
+        (["--inferences-per-second", "0"], "--inferences-per-second: must be a number greater than 0, not 0"),
+        (["--inferences-per-second", "nan"], "--inferences-per-second: must be a number greater than 0, not nan"),
+    ],
+)
+def test_options_are_refused_before_any_model_is_read(folder, arguments, message):
+    (folder / "a.html").mkdir()
+    assert refused(RecipeError, "there-is-no.onnx", *arguments).startswith(message)
+
+
+def test_no_file_is_written_where_a_model_is_refused(folder):
+    refused(ModelFileError, "a.onnx", "there-is-no.onnx", "--html", "out.html")
+    assert not (folder / "out.html").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_reader_may_leave():
+    command = f"{sys.executable} -m snnsc energy a.onnx --sources | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("operations a sample")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("width", [20, 80, 100])
+@pytest.mark.parametrize("name", ["measured", "hostile", "dense", "ann", "empty", "long"])
+def test_no_number_is_cut_however_narrow_the_terminal(monkeypatch, capsys, width, name):
+    monkeypatch.setattr(energy_display, "console", lambda: Console(width=width, markup=False, highlight=False))
+    found = networks()[name]
+    energy_display.show_report(found, chosen=width == 20, fit=True, sources=False)
+    energy_display.show_comparison(Comparison((found,) * 5), fit=True, sources=True)
+    text = capsys.readouterr().out
+    assert not {"\u2026", "\x1b", "\u202e"} & set(text)
+    energy_display.show_report(found, chosen=False, fit=True, sources=False)
+    tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
+    assert max(map(cell_len, tables)) <= max(width, 70)
+
+
+def test_the_table_of_a_deep_network_stays_short(capsys):
+    found = networks()["measured"]
+    rows = [{**row, "name": f"{row['name']}.{i}"} for i in range(40) for row in found["layers"]]
+    energy_display.show_report({**found, "layers": rows}, chosen=False, fit=False, sources=False)
+    text = capsys.readouterr().out
+    assert len([line for line in text.splitlines() if line.startswith((" conv", " lif"))]) == energy_display.MOST_ROWS
+    assert "100 layers with less work are left out; --csv, --html and --json have them" in text
