@@ -46,10 +46,15 @@ def command(
     """Count spike operations exactly, and estimate the energy of an SNN and of its ANN twin."""
     from snnsc.files import check_output, write_together
 
-    for option, path, suffix in (("--csv", csv, ".csv"), ("--html", html, ".html")):
-        for source in (*models, *([inputs] if inputs else [])):
+    if csv is not None or html is not None:
+        from snnsc.energy.graph.load import weight_files
+
+        read = [*models, *([inputs] if inputs else []), *(Path(name) for name in target or ())]
+        read += [file for model in models for file in weight_files(model)]
+        for option, path, suffix in (("--csv", csv, ".csv"), ("--html", html, ".html")):
             if path is not None:
-                check_output(option, path, suffix=suffix, keep=source)
+                for source in read:
+                    check_output(option, path, suffix=suffix, keep=source)
 
     from snnsc.cli.energy_display import show_comparison, show_report
     from snnsc.energy.report.comparison import Comparison

@@ -73,7 +73,7 @@ class Form:
     @property
     def is_plain(self) -> bool:
         """Whether it is the trained network itself, of the whole sequence, to which `energy.json` belongs."""
-        return self.format == "onnx" and not (self.int8 or self.exact_grid)
+        return self.format == "onnx" and not (self.int8 or self.exact_grid or self.inline)
 
     def beside(self, checkpoint: Path) -> Path:
         """Where it is written by default."""

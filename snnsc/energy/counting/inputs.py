@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -40,6 +41,35 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
     _check_equal(f"{path}", arrays, graph)
     options = _options(f"{path}: array", arrays, graph)
     return _batches(arrays | options, graph, path)
+
+
+def told_by_samples(graph: Graph, path: Path) -> Graph:
+    """A graph whose file does not say what its inputs hold, with what all samples of a file have in common.
+
+    Event frames of 0 and 1 are `binary`, whole numbers `integer`; the counting asserts it again, as it does all kinds.
+
+    Args:
+        graph: The graph; as it is where its metadata `snnsc.input` say what it takes.
+        path: The samples, see `load_inputs`.
+    """
+    if "snnsc.input" in graph.metadata:
+        return graph
+    chosen = _match(path, array_names(path), graph)
+    arrays = read_arrays(path, [chosen[i.name] for i in graph.inputs])
+    kinds = {i.name: _kind(arrays[chosen[i.name]]) for i in graph.inputs}
+    return replace(graph, inputs=tuple(replace(i, kind=kinds[i.name]) for i in graph.inputs))
+
+
+def _kind(array: np.ndarray | None) -> str:
+    if array is None or not array.ndim or array.dtype.kind not in "fiub":
+        return "real"
+    kind = "binary"
+    for part in array:
+        if kind == "binary" and not ((part == 0) | (part == 1)).all():
+            kind = "integer"
+        if kind == "integer" and not ((part >= 0) & (part == np.rint(part))).all():
+            return "real"
+    return kind
 
 
 def check_batch(graph: Graph, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

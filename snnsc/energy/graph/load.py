@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from onnx import inliner, numpy_helper
+from onnx import external_data_helper, inliner, numpy_helper
 
 from snnsc.energy.graph.nodes import NEURON_DOMAIN
 from snnsc.energy.graph.paths import file_size, reason
@@ -69,6 +69,18 @@ def load(path: Path, dt: float | None) -> onnx.ModelProto:
     except UNREADABLE as error:
         msg = f"{path}: not an ONNX model, or cut short: {first_line(error)}"
         raise ModelFileError(msg) from error
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Files beside an ONNX file that hold its weights; none where it cannot be read, which `load` will tell."""
+    if path.suffix == ".nir" or not path.is_file():
+        return []
+    try:
+        tensors = external_data_helper._get_all_tensors(onnx.load(path, format="protobuf", load_external_data=False))
+        external = [tensor for tensor in tensors if external_data_helper.uses_external_data(tensor)]
+    except UNREADABLE:
+        return []
+    return sorted({path.parent / entry.value for t in external for entry in t.external_data if entry.key == "location"})
 
 
 def validate(proto: onnx.ModelProto, source: str) -> tuple[onnx.ModelProto, int]:

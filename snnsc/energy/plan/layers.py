@@ -17,6 +17,8 @@ from snnsc.energy.plan.layout import reduced_axes
 from snnsc.energy.plan.linear import Linear, linear
 from snnsc.energy.plan.values import Values
 
+NO_BATCH_AXIS = "the batch axis cannot be followed to it; a model exported with a dynamic batch axis is counted whole"
+
 
 @dataclass(frozen=True)
 class LayerFacts:
@@ -152,7 +154,7 @@ class Rows:
             return None
         for value in (*self.graph.data_inputs(node), node.outputs[0]):
             if value not in self.values.inner:
-                msg = "the batch axis cannot be followed to it"
+                msg = NO_BATCH_AXIS
                 raise Unsupported(msg)
         if node.op in SUMS:
             return self._sum(node)
@@ -175,7 +177,7 @@ class Rows:
         found = self.neurons.at.get(node.name)
         output = found.spikes if found else node.outputs[0]
         if output not in self.values.inner:
-            msg = "the batch axis cannot be followed to it"
+            msg = NO_BATCH_AXIS
             raise Unsupported(msg)
         static = {"neuron_updates": self.values.per_sample(output), "time_steps": self.values.steps_of(output)}
         arithmetic = found.arithmetic if found else body_arithmetic(node) if node.op == SPIKE else None

@@ -150,11 +150,16 @@ def _hard(counts: Counts, found: tuple[Population, ...], limits: Limits) -> Iter
     if limits.weight_bits:
         widths = [number(row, "weight_bits") if is_known(row) else 0 for row in counts.layers if has_synapses(row)]
         needed = max(widths) if widths and all(widths) else None
-        told = "" if needed is None or needed <= limits.weight_bits.value else "quantise the weights first"
+        wide = [row.name for row in counts.layers if has_synapses(row) and number(row, "weight_bits") == needed]
+        fits = needed is None or needed <= limits.weight_bits.value
+        told = "" if fits else f"quantise the weights first: {', '.join(wide[:2])}{' ...' if len(wide) > 2 else ''}"
         unknown = "the width of some weights is not known"
         yield _compare(
             "bits of a weight", needed, limits.weight_bits, more_chips=False, unknown=unknown, told=told
         )  # fmt: skip
+    elif any(number(row, "weight_bits") > 8 for row in counts.layers if has_synapses(row)):
+        why = "which widths it takes is not told; none of these chips is known to take floating-point weights"
+        yield Check("bits of a weight", "not checked", None, None, "bits", None, None, why, "none found")
     if limits.neuron_kinds:
         yield _kinds(counts, limits)
     if limits.stateless:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf, prod
 
 from snnsc.energy.counting.counts import LayerCount
+from snnsc.energy.graph.ops import SCALES
 from snnsc.energy.pricing.schema import ArithmeticTarget, EventTarget, MemoryTarget, OperationTarget, Update
 
 Terms = dict[str, float]
@@ -207,8 +208,9 @@ def event(work: Work, target: EventTarget) -> Terms:
 
     Chips take spikes and no real numbers: a real input is charged as one synaptic event for each nonzero weight it
     meets, at every step, and has a term of its own, so that it can be left out where it is encoded off the chip.
+    Scales that stand alone (BatchNormalization, Mul, Div) are no synapses: they fold into weights before deployment.
     """
-    each = target.synaptic_event.value
+    each = 0.0 if work.op in SCALES else target.synaptic_event.value
     spiking = 0.0 if work.kind == "real" else work.events if work.kind == "binary" else work.magnitude
     terms = {
         "synaptic_pj": spiking * each if spiking else 0.0,

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from snnsc.energy.graph.paths import file_size
 from snnsc.energy.pricing.schema import (
     ArithmeticTarget,
     EventTarget,
@@ -79,8 +80,11 @@ def read_target(path: Path) -> Target:
     Raises:
         RecipeError: The file cannot be read, or keys are wrong; the message has one line for each of them.
     """
+    size = file_size(path, RecipeError, "give a .toml file")
+    if size > _LARGEST_FILE:
+        raise RecipeError(f"{path}: {size:,} bytes are more than a target takes, {_LARGEST_FILE:,}; give a .toml file")
     try:
-        return _parse(path.read_text(encoding="utf-8"), str(path))
+        return _parse(path.read_text(encoding="utf-8-sig"), str(path))
     except OSError as e:
         raise RecipeError(f"{path}: cannot be read: {e.strerror or e}") from e
     except UnicodeDecodeError as e:
@@ -136,6 +140,7 @@ def _lines(item: Any) -> list[str]:  # noqa: ANN401
             ]
 
 
+_LARGEST_FILE = 2**16
 _EXAMPLE = '{ value = 1.0, unit = "pJ", source = "...", process = "28 nm", voltage = 0.9, grade = "measured" }'
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from snnsc.energy.counting.counting import count, dense
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.counting.embedded import read_embedded
-from snnsc.energy.counting.inputs import load_inputs
+from snnsc.energy.counting.inputs import load_inputs, told_by_samples
 from snnsc.energy.graph.graph import STATISTICS_KEY, Graph, read_graph
 from snnsc.energy.pricing.fit import Fit, fit
 from snnsc.energy.pricing.pricing import Price, price
@@ -19,7 +19,13 @@ from snnsc.energy.report.rows import layer_row, network_row, total_row
 from snnsc.energy.report.wording import strings
 from snnsc.errors import DataError
 
-_TOLD = {"version": "snnsc.version", "time_steps": "snnsc.T", "neuron": "snnsc.neuron", "input": "snnsc.input"}
+_TOLD = {
+    "version": "snnsc.version",
+    "time_steps": "snnsc.T",
+    "neuron": "snnsc.neuron",
+    "input": "snnsc.input",
+    "artifact": "snnsc.artifact",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Origin:
         time_steps: T.
         neuron: JSON text: the neuron's equation and its constants.
         input: JSON text: layout and coding of the input.
+        artifact: What of a network it is, such as `step`: one time step.
         stripped: Tensors of removable branches that were left out before it was written.
     """
 
@@ -38,6 +45,7 @@ class Origin:
     time_steps: str | None = None
     neuron: str | None = None
     input: str | None = None
+    artifact: str | None = None
     stripped: tuple[str, ...] = ()
 
     @classmethod
@@ -227,7 +235,8 @@ def estimate_all(
 
 def _count(graph: Graph, inputs: Path | None) -> tuple[Counts, str]:
     if inputs is not None:
-        return count(graph, load_inputs(inputs, graph)), str(inputs)
+        batches = load_inputs(inputs, graph)  # checks the file first
+        return count(told_by_samples(graph, inputs), batches), str(inputs)
     if STATISTICS_KEY in graph.metadata:
         return read_embedded(graph), "embedded"
     return dense(graph), "none"

@@ -78,7 +78,7 @@ def basis(found: Found) -> str:
 def findings(found: Found) -> list[str]:
     """What limits the figures of a report, and what was stripped: one sentence each."""
     lines = [lower_bound(found["energy"]), *map(not_counted, found["not_counted"]), hidden(found["not_counted"])]
-    return [line for line in (*lines, *map(violation, found["violations"]), stripped(found)) if line]
+    return [line for line in (*lines, *map(violation, found["violations"]), one_step(found), stripped(found)) if line]
 
 
 def lower_bound(prices: Sequence[Found]) -> str:
@@ -115,6 +115,15 @@ def violation(entry: Found) -> str:
         f"{plural(int(entry['elements']), 'element')} in batches of {plural(int(entry['samples']), 'sample')} "
         "hold something else; each of them was counted as a multiplication"
     )
+
+
+def one_step(found: Found) -> str:
+    """That a step model is a part of the whole, which its ANN twin is not."""
+    origin = found["origin"]
+    if origin["artifact"] != "step":
+        return ""
+    steps = printable(str(origin["time_steps"]))
+    return f"a model of one time step: its counts and its SNN's energy are those of one of T = {steps} steps"
 
 
 def stripped(found: Found) -> str:
@@ -159,7 +168,9 @@ def unpublished(found: Found) -> list[str]:
     silent = [entry for entry in found["energy"] if not priced(entry)]
     published = names([entry["model"] for entry in silent if entry["kind"] != "not-published"], most=20)
     others = names([entry["model"] for entry in silent if entry["kind"] == "not-published"], most=20)
-    lines = [f"no price under {published}: the network has no spiking layers"] if published else []
+    spikes = any(row.get("neuron_updates") for row in found["layers"])
+    why = "without samples its spikes have no bound; give --inputs" if spikes else "the network has no spiking layers"
+    lines = [f"no price under {published}: {why}"] if published else []
     return lines + ([f"not published: what a synaptic event costs on {others}"] if others else [])
 
 
@@ -177,6 +188,8 @@ def ratio(value: float | None) -> str:
 
 def shares(entry: Found) -> str:
     """What an energy is made of: `weights 71 %, operations 20 %, ...`."""
+    if entry["snn_pj"] is None:
+        return ""
     parts = sorted(((pj, name) for name, pj in entry["terms"].items() if pj), reverse=True)
     whole = sum(pj for pj, _ in parts)
     return ", ".join(f"{name.removesuffix('_pj').replace('_', ' ')} {percent(pj / whole, 0)}" for pj, name in parts)

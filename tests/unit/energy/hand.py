@@ -67,7 +67,7 @@ def made(
 
 def report(counts: Counts, model: str = "net.onnx", *, source: str = "embedded", stripped: tuple[str, ...] = ()):
     """A report of counts, as a plain dict."""
-    origin = Origin("0.1.0", "4", '{"type": "lif"}', '{"layout": "BCHW"}', stripped)
+    origin = Origin("0.1.0", "4", '{"type": "lif"}', '{"layout": "BCHW"}', stripped=stripped)
     fits = tuple(found for target in load_targets() if (found := fit(counts, target)) is not None)
     return Report(source, counts, tuple(price(counts)), fits, model, origin).to_dict()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from snnsc.cli import app, energy_display
 from snnsc.energy import STATISTICS_KEY, count, read_graph
+from snnsc.energy.pricing.targets import find_targets
 from snnsc.energy.report.comparison import Comparison
 from snnsc.errors import DataError, ModelFileError, RecipeError
 
@@ -142,7 +144,7 @@ def test_files_are_written_beside_the_tables(folder):
         (["--html", "no/out.html"], "--html no/out.html: there is no folder no; make it first"),
         (["--html", "a.html"], "--html a.html: is a folder; name a file"),
         (["--target", "loihi-9"], "target 'loihi-9' does not exist; there are horowitz-fp16"),
-        (["--target", "none.toml"], "none.toml: cannot be read"),
+        (["--target", "none.toml"], "none.toml: no such file"),
         (["--inferences-per-second", "0"], "--inferences-per-second: must be a number greater than 0, not 0"),
         (["--inferences-per-second", "nan"], "--inferences-per-second: must be a number greater than 0, not nan"),
     ],
@@ -186,3 +188,38 @@ def test_the_table_of_a_deep_network_stays_short(capsys):
     text = capsys.readouterr().out
     assert len([line for line in text.splitlines() if line.startswith((" conv", " lif"))]) == energy_display.MOST_ROWS
     assert "100 layers with less work are left out; --csv, --html and --json have them" in text
+
+
+def test_weights_and_targets_that_are_read_are_not_overwritten(folder):
+    onnx.save(
+        onnx.load("a.onnx"), "ext.onnx", save_as_external_data=True, location="w.csv", size_threshold=0,
+        convert_attribute=False,
+    )  # fmt: skip
+    before = (folder / "w.csv").read_bytes()
+    with pytest.raises(RecipeError, match=r"--csv w\.csv: is the file it would be made from"):
+        CliRunner().invoke(app, ["energy", "ext.onnx", "--csv", "w.csv"], catch_exceptions=False)
+    assert (folder / "w.csv").read_bytes() == before
+    assert "written" not in call("ext.onnx", "--inputs", "x.npz")
+
+
+def test_targets_that_are_no_files_are_refused_at_once(folder):
+    os.mkfifo(folder / "pipe.toml")
+    (folder / "large.toml").write_text("#" * 100_000)
+    for name, words in (("pipe", "is a pipe or a device"), ("large", "100,000 bytes are more")):
+        with pytest.raises(RecipeError, match=words):
+            find_targets([f"{name}.toml"])
+
+
+def test_event_frames_of_others_are_spikes_where_all_samples_are(folder):  # noqa: ARG001
+    """The file does not say what its inputs hold; 0 and 1 in every sample are told from whole and real numbers."""
+    images = np.load("x.npz")["images"]
+    other = onnx.load("none.onnx")
+    del other.metadata_props[:]
+    onnx.save(other, "other.onnx")
+    kinds = {}
+    for name, array in (("binary", images > 0), ("integer", (images * 3).round().clip(0)), ("real", images)):
+        np.save("frames.npy", array.astype(np.float32))
+        layer = json.loads(call("other.onnx", "--inputs", "frames.npy", "--json"))["layers"][0]
+        kinds[name] = layer["input_kind"]
+        assert (layer["acs"] > 0, layer["macs"] > 0) == (name != "real", name != "binary")
+    assert kinds == {name: name for name in kinds}

@@ -9,7 +9,7 @@ import pytest
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.report import wording
 
-from .hand import made, report
+from .hand import made, report, without_samples
 
 MISSING = {"op": "Softmax", "reason": "operator Softmax is not known", "count": 2, "nodes": ["a", "b"], "share": 0.042}
 BROKEN = {"value": "x", "kind": "binary", "elements": 12, "samples": 3}
@@ -115,8 +115,25 @@ def test_the_headline_is_arithmetic_in_32_bits_where_it_is_there():
 
 
 def test_shares_of_an_energy_add_up():
-    entry = {"terms": {"mac_pj": 30.0, "ac_pj": 60.0, "neuron_pj": 10.0, "spike_pj": 0.0}}
+    entry = {"snn_pj": 100.0, "terms": {"mac_pj": 30.0, "ac_pj": 60.0, "neuron_pj": 10.0, "spike_pj": 0.0}}
     assert wording.shares(entry) == "ac 60 %, mac 30 %, neuron 10 %"
+    assert wording.shares({**entry, "snn_pj": None}) == "", "of a bound, parts are missing"
+
+
+def test_spiking_networks_without_samples_are_not_called_without_spikes():
+    found = report(without_samples(made()), source="none")
+    for entry in found["energy"]:
+        entry |= {"snn_pj_bound": None, "ann_pj": None} if entry["kind"] == "event" else {}
+    (line, *_) = wording.unpublished(found)
+    assert "give --inputs" in line
+    assert "no spiking layers" not in line
+
+
+def test_a_step_model_is_told_to_be_one_step():
+    found = report(made())
+    assert not any("one time step" in line for line in wording.findings(found))
+    found["origin"] |= {"artifact": "step", "time_steps": "4"}
+    assert any("one of T = 4 steps" in line for line in wording.findings(found))
 
 
 def test_equal_information_is_compared_at_one_number_format():

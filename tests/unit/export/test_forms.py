@@ -70,7 +70,7 @@ def test_a_form_is_named_and_verified(twice, name):
     assert first.verification.accuracy_torch > 0.5, "the network has learned something"
     assert first.verification.neuron_steps == 64 * 3 * (16 * 64 + 32 * 64 + 64 * 16)
     assert (REFERENCE in first.also) == FORMS[name].inline
-    assert (first.report is not None) == (FORMS[name].format == "onnx" and not FORMS[name].int8)
+    assert (first.report is not None) == (FORMS[name].format == "onnx")
 
 
 @pytest.mark.parametrize("name", FORMS)

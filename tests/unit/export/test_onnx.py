@@ -314,7 +314,7 @@ def test_the_file_answers_for_itself(tmp_path):
     done = export(checkpoint_of(net, recipe), batches, "the test's samples", tmp_path / "model.onnx", Bounds(1.0, 0.0))
     embedded = estimate(done.files[0])
     assert embedded.source == "embedded"
-    assert json.loads(done.files[1].read_text()) == embedded.to_dict()
+    assert json.loads(done.files[1].read_text()) == {**embedded.to_dict(), "model": "model.onnx"}
     np.savez(tmp_path / "x.npz", images=batches[0][0].numpy())
     measured = estimate(done.files[0], tmp_path / "x.npz").to_dict()
     assert measured["totals"] == embedded.to_dict()["totals"]
