@@ -67,8 +67,8 @@ def test_export_refuses_a_bad_place_before_any_work(snnsc, trained, tmp_path, ou
 def test_export_writes_both_files_or_none(snnsc, trained, tmp_path):
     (tmp_path / "energy.json").mkdir()
     code, _, err = snnsc("export", trained, "--out", tmp_path / "m.onnx")
-    assert code == 1
-    assert "energy.json: cannot be written" in err
+    assert code == 2
+    assert "energy.json would be replaced, which snnsc export did not write" in err
     assert [f.name for f in tmp_path.iterdir()] == ["energy.json"]
 
 

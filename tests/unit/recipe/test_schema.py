@@ -14,9 +14,11 @@ from snnsc.recipe.schema import Recipe, Spec
 
 
 def all_specs(base: type[Spec] = Spec) -> Iterator[type[Spec]]:
+    """Those of recipes; target files of `energy` have theirs."""
     for spec in base.__subclasses__():
-        yield spec
-        yield from all_specs(spec)
+        if spec.__module__.startswith("snnsc.recipe."):
+            yield spec
+            yield from all_specs(spec)
 
 
 MEMBERS = [spec for spec in all_specs() if not spec.__name__.endswith("Base")]
