@@ -17,7 +17,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from record import write_report
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -106,10 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for reason in explain(net, found):
                 console.print(f"- {reason}", highlight=False)
             results[name] = {c.name: c.seconds for c in contestants}
-    if options.json:
-        used = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-        report = {"environment": environment(), "options": used, "seconds": results}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(options, results, ("torch", "onnxruntime", "neurobench", "spikingjelly", "snnsc"))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -389,17 +386,6 @@ def zero_weights(network: nn.Module) -> int:
     """Weights of convolutions and linear layers that are zero."""
     layers = (m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     return sum(int((layer.weight == 0).sum()) for layer in layers)
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    packages = ("torch", "onnxruntime", "neurobench", "spikingjelly", "snnsc")
-    versions = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-    return {
-        "versions": versions | {"numpy": np.__version__},
-        "device": platform.processor() or platform.machine(),
-        "python": sys.version.split()[0],
-    }
 
 
 if __name__ == "__main__":

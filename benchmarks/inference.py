@@ -12,20 +12,17 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from peers import Network, build_network, copy_weights, reset_spikingjelly, spikingjelly_kit
+from record import write_report
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -84,10 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_rounds(contestants, images[: options.batch], options.rounds)
         console.print(times_table(contestants, title(arch, options)))
         results[arch] = {c.name: c.seconds for c in contestants}
-    if options.json:
-        used = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-        report = {"environment": environment(), "options": used, "seconds": results}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(options, results, ("torch", "onnxruntime", "spikingjelly", "snnsc"))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -234,17 +228,6 @@ def title(arch: str, options: argparse.Namespace) -> str:
         f"{arch}, T {options.T}, batch {options.batch}, {options.size}x{options.size}, {options.threads} threads, "
         f"{options.rounds} rounds"
     )
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    packages = ("torch", "onnxruntime", "spikingjelly", "snnsc")
-    versions = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-    return {
-        "versions": versions | {"numpy": np.__version__},
-        "device": platform.processor() or platform.machine(),
-        "python": sys.version.split()[0],
-    }
 
 
 if __name__ == "__main__":

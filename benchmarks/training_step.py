@@ -32,6 +32,7 @@ from peers import (
     spikingjelly_kit,
     weighted_layers,
 )
+from record import options_used
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -294,11 +295,6 @@ def title(options: argparse.Namespace, precision: str) -> str:
         f"{options.arch}, T {options.T}, batch {options.batch}, {options.size}x{options.size}, {precision}, "
         f"{torch.get_num_threads()} threads, {options.rounds} rounds"
     )
-
-
-def options_used(options: argparse.Namespace) -> dict[str, Any]:
-    """The command line, for the report."""
-    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -4,7 +4,7 @@ The way of the data, left to right, is the way through the folders:
 
     recipe.load -> data.build_loaders -> model.build_model -> training.train -> checkpoint.save
                                                              -> strip.strip -> export.onnx -> export.verify
-                                                                               energy.{read,count,price} <- model.onnx
+                                                             energy: graph -> plan -> counting -> pricing <- model
 
 Public names: `load_recipe`, `build_model`, `load`. They are imported on first use, so `import snnsc` is instant.
 """

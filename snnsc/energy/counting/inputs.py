@@ -32,44 +32,48 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
         DataError: The file is missing or damaged, or an array is missing, is no input of the graph, has another shape
             or element type, holds NaN, infinity or values that the declared type cannot hold, or no sample.
     """
-    path = Path(path)
+    return _batches(_read(path, graph), graph, path)
+
+
+def load_told(path: Path, graph: Graph) -> tuple[Graph, Iterator[dict[str, np.ndarray]]]:
+    """As `load_inputs`, with the graph; where its file does not say what its inputs hold, all samples together do.
+
+    Event frames of 0 and 1 are `binary`, whole numbers `integer`; the counting asserts it again, as it does all kinds.
+
+    Raises:
+        DataError: As `load_inputs`, here also of values.
+    """
+    arrays = _read(path, graph)
+    if "snnsc.input" not in graph.metadata:
+        kinds = _kinds(graph, _batches(arrays, graph, path))
+        graph = replace(graph, inputs=tuple(replace(i, kind=kinds[i.name]) for i in graph.inputs))
+    return graph, _batches(arrays, graph, path)
+
+
+def _kinds(graph: Graph, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, str]:
+    """What each input holds in every sample."""
+    kinds = {i.name: "binary" for i in graph.inputs}
+    for batch in batches:
+        for name, kind in kinds.items():
+            values = batch[name]
+            if kind == "binary" and not ((values == 0) | (values == 1)).all():
+                kinds[name] = "integer"
+            if kinds[name] == "integer" and not ((values >= 0) & (values == np.rint(values))).all():
+                kinds[name] = "real"
+        if all(kind == "real" for kind in kinds.values()):
+            break
+    return kinds
+
+
+def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
+    """The arrays of a file that a graph takes, checked but for their values."""
     chosen = _match(path, array_names(path), graph)
     read = read_arrays(path, chosen.values())
     arrays = {name: array for name, member in chosen.items() if (array := read[member]) is not None}
     for graph_input in graph.inputs:
         _check_array(f"{path}: array {graph_input.name!r}", arrays[graph_input.name], graph_input)
     _check_equal(f"{path}", arrays, graph)
-    options = _options(f"{path}: array", arrays, graph)
-    return _batches(arrays | options, graph, path)
-
-
-def told_by_samples(graph: Graph, path: Path) -> Graph:
-    """A graph whose file does not say what its inputs hold, with what all samples of a file have in common.
-
-    Event frames of 0 and 1 are `binary`, whole numbers `integer`; the counting asserts it again, as it does all kinds.
-
-    Args:
-        graph: The graph; as it is where its metadata `snnsc.input` say what it takes.
-        path: The samples, see `load_inputs`.
-    """
-    if "snnsc.input" in graph.metadata:
-        return graph
-    chosen = _match(path, array_names(path), graph)
-    arrays = read_arrays(path, [chosen[i.name] for i in graph.inputs])
-    kinds = {i.name: _kind(arrays[chosen[i.name]]) for i in graph.inputs}
-    return replace(graph, inputs=tuple(replace(i, kind=kinds[i.name]) for i in graph.inputs))
-
-
-def _kind(array: np.ndarray | None) -> str:
-    if array is None or not array.ndim or array.dtype.kind not in "fiub":
-        return "real"
-    kind = "binary"
-    for part in array:
-        if kind == "binary" and not ((part == 0) | (part == 1)).all():
-            kind = "integer"
-        if kind == "integer" and not ((part >= 0) & (part == np.rint(part))).all():
-            return "real"
-    return kind
+    return arrays | _options(f"{path}: array", arrays, graph)
 
 
 def check_batch(graph: Graph, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

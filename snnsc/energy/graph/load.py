@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from onnx import external_data_helper, inliner, numpy_helper
+from onnx import inliner, numpy_helper
 
 from snnsc.energy.graph.nodes import NEURON_DOMAIN
 from snnsc.energy.graph.paths import file_size, reason
@@ -76,11 +76,10 @@ def weight_files(path: Path) -> list[Path]:
     if path.suffix == ".nir" or not path.is_file():
         return []
     try:
-        tensors = external_data_helper._get_all_tensors(onnx.load(path, format="protobuf", load_external_data=False))
-        external = [tensor for tensor in tensors if external_data_helper.uses_external_data(tensor)]
+        tensors = list(_tensors(onnx.load(path, format="protobuf", load_external_data=False)))
     except UNREADABLE:
         return []
-    return sorted({path.parent / entry.value for t in external for entry in t.external_data if entry.key == "location"})
+    return sorted({path.parent / e.value for tensor in tensors for e in tensor.external_data if e.key == "location"})
 
 
 def validate(proto: onnx.ModelProto, source: str) -> tuple[onnx.ModelProto, int]:
@@ -148,16 +147,19 @@ def _texts(proto: onnx.ModelProto) -> Iterator[str | bytes]:
 
 def _check_small_constants(proto: onnx.ModelProto) -> None:
     """Decode what sizes and branches may depend on, once for all; large weights are onnxruntime's to check."""
-    nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
-    tensors = list(proto.graph.initializer)
-    for node in every_node(nodes):
-        for attribute in node.attribute:
-            tensors += [attribute.t] if attribute.HasField("t") else []
-            tensors += [t for graph in (attribute.g, *attribute.graphs) for t in graph.initializer]
-    for tensor in tensors:
+    for tensor in _tensors(proto):
         external = tensor.data_location == onnx.TensorProto.EXTERNAL
         if not external and len(tensor.dims) < 9 and prod(tensor.dims) <= SMALL:
             numpy_helper.to_array(tensor)
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every weight and constant, those of subgraphs and functions too."""
+    yield from proto.graph.initializer
+    for node in every_node([*proto.graph.node, *(node for function in proto.functions for node in function.node)]):
+        for attribute in node.attribute:
+            yield from [attribute.t] if attribute.HasField("t") else []
+            yield from (t for graph in (attribute.g, *attribute.graphs) for t in graph.initializer)
 
 
 def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

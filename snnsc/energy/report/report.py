@@ -9,7 +9,7 @@ from pathlib import Path
 from snnsc.energy.counting.counting import count, dense
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.counting.embedded import read_embedded
-from snnsc.energy.counting.inputs import load_inputs, told_by_samples
+from snnsc.energy.counting.inputs import load_told
 from snnsc.energy.graph.graph import STATISTICS_KEY, Graph, read_graph
 from snnsc.energy.pricing.fit import Fit, fit
 from snnsc.energy.pricing.pricing import Price, price
@@ -235,8 +235,7 @@ def estimate_all(
 
 def _count(graph: Graph, inputs: Path | None) -> tuple[Counts, str]:
     if inputs is not None:
-        batches = load_inputs(inputs, graph)  # checks the file first
-        return count(told_by_samples(graph, inputs), batches), str(inputs)
+        return count(*load_told(inputs, graph)), str(inputs)
     if STATISTICS_KEY in graph.metadata:
         return read_embedded(graph), "embedded"
     return dense(graph), "none"

@@ -16,18 +16,6 @@ from .graphs import Builder, exported_net
 from .test_files import inputs_fail
 
 
-@pytest.fixture
-def model(rng, tmp_path):
-    path = tmp_path / "net.onnx"
-    onnx.save(exported_net(rng), path)
-    return path
-
-
-@pytest.fixture
-def images(rng):
-    return rng.standard_normal((4, 2, 6, 6)).astype(np.float32)
-
-
 def one_input(folder, elem_type, width=6):
     b = Builder()
     source = "x"

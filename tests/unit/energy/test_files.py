@@ -14,18 +14,6 @@ from snnsc.errors import DataError, ModelFileError
 from .graphs import exported_net
 
 
-@pytest.fixture
-def model(rng, tmp_path):
-    path = tmp_path / "net.onnx"
-    onnx.save(exported_net(rng), path)
-    return path
-
-
-@pytest.fixture
-def images(rng):
-    return rng.standard_normal((4, 2, 6, 6)).astype(np.float32)
-
-
 def fails(error, function, *words):
     with pytest.raises(error) as caught:
         function()

@@ -21,11 +21,6 @@ from .test_files import fails
 
 
 @pytest.fixture
-def images(rng):
-    return rng.standard_normal((4, 2, 6, 6)).astype(np.float32)
-
-
-@pytest.fixture
 def proto(rng, images):
     """A model that carries statistics of four samples."""
     proto = exported_net(rng)
