@@ -19,6 +19,10 @@ REFRESH_SECONDS = 0.25
 """Between looks at the loss, as each waits for the device."""
 
 
+LONG = 2.0
+"""Seconds from which a first step is told of."""
+
+
 class Display:
     """Shows the events of a training; prints to standard error.
 
@@ -32,7 +36,7 @@ class Display:
         self.training, self.folder, self.quiet = training, folder, quiet
         self.epochs = training.recipe.train.epochs
         self.firing_rate: float | None = None
-        self.shown = 0.0
+        self.shown, self.told = 0.0, False
         self.started = time.perf_counter()
         self.steps_before = training.epoch * len(training.train_batches) + training.step
         self.bar: Progress | None = None
@@ -56,9 +60,11 @@ class Display:
         note(f"run folder: {self.folder}")
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(8), TextColumn("{task.fields[status]}"))
-            first = "compiling neurons ..." if recipe.train.compile == "neurons" else ""
+            first = {"neurons": "compiling neurons ...", "model": "compiling the network ...", "off": ""}
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task("epoch", status=first, total=len(training.train_batches))
+            self.task = self.bar.add_task(
+                "epoch", status=first[recipe.train.compile], total=len(training.train_batches)
+            )
             self.bar.start()
         return self
 
@@ -85,6 +91,9 @@ class Display:
 
     def _step(self, event: StepDone) -> None:
         now = time.perf_counter()
+        if not self.told and event.first_step_seconds >= LONG:
+            self._tell(f"the first step took {event.first_step_seconds:.0f} s, compiling included")
+        self.told = True
         if self.bar is None or (now - self.shown < REFRESH_SECONDS and event.step < event.steps):
             return
         self.shown = now
@@ -109,6 +118,9 @@ class Display:
             f"lambda {event.branch_weight:.3f}  lr {event.lr:.2e}  firing {_rate(self.firing_rate)}  "
             f"{event.samples_per_second:.0f} samples/s  {event.seconds:.0f} s"
         )
+        self._tell(line)
+
+    def _tell(self, line: str) -> None:
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, soft_wrap=True)
         else:

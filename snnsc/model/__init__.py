@@ -47,7 +47,7 @@ def build_model(recipe: Recipe, *, branches: bool = True, compiled: bool | None 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        compiled = recipe.train.compile == "neurons" if compiled is None else compiled
+        compiled = recipe.train.compile != "off" if compiled is None else compiled
         return _build(recipe, recipe.method if branches else None, compiled)
 
 
@@ -76,6 +76,7 @@ def _build(recipe: Recipe, method: MethodSpec | None, compiled: bool) -> Spiking
         classes=data.classes,
         weighted=recipe.method.weighting is not None,
         per_step=per_step(recipe),
+        memory=recipe.train.memory,
     )
 
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnsc.model.neurons import build_neuron
-from snnsc.model.norms import build_norm, over_time
+from snnsc.model.norms import Norm, build_norm, over_time
+from snnsc.model.pending import Pending, settled
 from snnsc.recipe.schema import MpbnSpec, NeuronSpec, NormSpec, SurrogateSpec
 
 
@@ -55,9 +57,15 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
         self.norm = cells.norm(c_out, summands)
 
-    def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """The current into the next neuron; of one step, held, as long as the normalisation is the same for all."""
-        return self.norm(over_time(self.conv(x_TBCHW.flatten(0, 1)), x_TBCHW))  # type: ignore[no-any-return]
+    def forward(self, x_TBCHW: Tensor) -> Tensor | Pending:
+        """The current into the next neuron; of one step, held, as long as the normalisation is the same for all.
+
+        In training, plain batch normalisation is left to that neuron.
+        """
+        y_TBCHW = over_time(self.conv(x_TBCHW.flatten(0, 1)), x_TBCHW)
+        if self.training and type(self.norm) is Norm and not torch.compiler.is_compiling():
+            return Pending([(y_TBCHW, self.norm)])
+        return self.norm(y_TBCHW)  # type: ignore[no-any-return]
 
 
 class Stem(nn.Module):
@@ -89,7 +97,7 @@ class Stem(nn.Module):
     def forward(self, x_TBCHW: Tensor, T: int) -> Tensor:
         """Spikes or current of T steps, from an input of T steps or of one that is held."""
         for conv, neuron in zip_longest(self.convs, self.neurons):
-            x_TBCHW = conv(x_TBCHW) if neuron is None else neuron(conv(x_TBCHW), T)
+            x_TBCHW = settled(conv(x_TBCHW)) if neuron is None else neuron(conv(x_TBCHW), T)
         x_TBCHW = x_TBCHW if self.pool is None else self.pool(x_TBCHW)
         return x_TBCHW if self.fires else x_TBCHW.expand(T, *x_TBCHW.shape[1:])
 

@@ -5,14 +5,17 @@ Legend: T time steps, B batch, C channels, H W space, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from snnsc.errors import RecipeError
+from snnsc.model.bits import spikes_as_bits
+from snnsc.model.recompute import recomputed
 from snnsc.model.shortcuts import PooledLinear, branch_name
+from snnsc.recipe.schema.train import Memory
 
 
 class Logits(NamedTuple):
@@ -36,6 +39,8 @@ class SpikingNetwork(nn.Module):
         classes: K.
         weighted: Whether all logits are multiplied by `step_weights` [T], a buffer of ones that training moves (TWO).
         per_step: What was learned for each time step alone, as recipe keys; such a network runs for its own T only.
+        memory: What is kept for the backward pass: everything, spikes as bits (balanced), or as bits and of blocks only
+            what they read (small).
     """
 
     step_weights: Tensor | None
@@ -51,9 +56,10 @@ class SpikingNetwork(nn.Module):
         classes: int,
         weighted: bool = False,
         per_step: Sequence[str] = (),
+        memory: Memory = "speed",
     ) -> None:
         super().__init__()
-        self.T = T
+        self.T, self.memory = T, memory
         self.per_step = tuple(per_step)
         self.register_buffer("step_weights", torch.ones(T) if weighted else None)
         self.stem = stem
@@ -80,21 +86,30 @@ class SpikingNetwork(nn.Module):
                 f"T = {T}: the network runs for T = {self.T} only, because it learned something for each of its time "
                 f"steps ({', '.join(self.per_step)}); give it {self.T} steps, or train one with model.T = {T}"
             )
-        x_TBCHW = self.stem(x, T)
+        learns = self.training and torch.is_grad_enabled()
+        with spikes_as_bits(wanted=learns and self.memory != "speed"):
+            logits = self._run(x, T, recomputed if learns and self.memory == "small" else _run)
+        return logits if self.step_weights is None else _weighted(logits, self.step_weights)
+
+    def _run(self, x: Tensor, T: int, run: Callable[..., Tensor]) -> Logits:
+        x_TBCHW = run(self.stem, x, T)
         branches = {}
         for s, blocks in enumerate(self.stages):
             for b, block in enumerate(cast(nn.ModuleList, blocks)):
-                x_TBCHW = block(x_TBCHW)
+                x_TBCHW = run(block, x_TBCHW)
                 if (name := branch_name(s, b)) in self.shortcuts:
                     branches[name] = self.shortcuts[name](x_TBCHW)
-        logits = Logits(self.head(x_TBCHW), branches)
-        return logits if self.step_weights is None else _weighted(logits, self.step_weights)
+        return Logits(self.head(x_TBCHW), branches)
 
     def forward(self, x: Tensor) -> Tensor | Logits:
         """In evaluation mode the logits [B, K], averaged over time; in training mode those of every step and branch."""
         if self.training:
             return self.logits(x)
         return self.logits(x).main_TBK.mean(0)
+
+
+def _run(block: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401
+    return block(*inputs)  # type: ignore[no-any-return]
 
 
 def _weighted(logits: Logits, weights_T: Tensor) -> Logits:

@@ -19,9 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnsc.errors import RecipeError
+from snnsc.model.bits import mark
 from snnsc.model.equations import Slope, clif_step, glif_constants, glif_step, lif_step
+from snnsc.model.fused import FusedKernels, fused_spikes
 from snnsc.model.masking import masked
-from snnsc.model.sequence import Equation, Kernels, State, at_rest, can_compile, run_sequence, run_steps
+from snnsc.model.pending import Pending
+from snnsc.model.sequence import UNROLLED_STEPS, Equation, Kernels, State, at_rest, can_compile, run_sequence, run_steps
 from snnsc.model.surrogates import build_surrogate
 from snnsc.recipe.schema import (
     ClifSpec,
@@ -120,11 +123,12 @@ class Neuron(nn.Module):
             case _:
                 return {}
 
-    def forward(self, current: Tensor, T: int | None = None) -> Tensor:
+    def forward(self, current: Tensor | Pending, T: int | None = None) -> Tensor:
         """Spikes of a sequence that starts at rest.
 
         Args:
-            current: [T, B, C, ...], or [1, B, C, ...] with `T` given: a current that is the same at every step.
+            current: [T, B, C, ...], or [1, B, C, ...] with `T` given: a current that is the same at every step. In
+                training it may be pending.
             T: Number of time steps; default the current's.
 
         Returns:
@@ -133,6 +137,14 @@ class Neuron(nn.Module):
         Raises:
             RecipeError: constants belong to time steps, and T is not their number.
         """
+        if isinstance(current, Pending):
+            steps = current.shape[0] if T is None else T
+            if self._fuses(current, steps):
+                constants = tuple(c[..., None] if c.dim() else c for c in self.constants().values())
+                return mark(
+                    fused_spikes(_fused(self.spec, self.surrogate, steps), current, steps, constants, self.mask)
+                )
+            current = current.value
         if isinstance(self.spec, ReluSpec):
             active = F.relu(current)
             return active if T is None or active.shape[0] != 1 else active.expand(T, *active.shape[1:])
@@ -141,8 +153,8 @@ class Neuron(nn.Module):
             raise RecipeError(
                 f"glif learned a conductance for each of model.T = {self.T} time steps; it cannot run {T}"
             )
-        if self.membrane_norm is not None:
-            return self._normalised(current, T, self.membrane_norm)
+        if self.membrane_norm is not None or torch.compiler.is_compiling():
+            return self._plain(current, T)
         constants = tuple(self.constants().values())
         # neurons are elementwise in everything but T: run in memory order, so channels-last needs no copy
         order = [0, *sorted(range(1, current.dim()), key=current.stride, reverse=True)]
@@ -151,20 +163,37 @@ class Neuron(nn.Module):
         compiled = self.compiled and can_compile(current.device.type)
         kernels = functools.partial(_kernels, self.spec, self.surrogate, compiled)
         spikes = run_sequence(kernels, flat, T, tuple(c[..., None] if c.dim() else c for c in constants), self.mask)
-        return spikes.view(T, *ordered.shape[1:]).permute([order.index(i) for i in range(current.dim())])
+        return mark(spikes.view(T, *ordered.shape[1:]).permute([order.index(i) for i in range(current.dim())]))
 
-    def _normalised(self, current: Tensor, T: int, norm: MembraneNorm) -> Tensor:
-        """With the membrane normalised before it is compared.
+    def _fuses(self, current: Pending, T: int) -> bool:
+        """Whether the kernels may compute the current; else it is computed first."""
+        return (
+            self.compiled
+            and not isinstance(self.spec, ReluSpec)
+            and not (isinstance(self.spec, GlifSpec) and self.T != T)
+            and self.membrane_norm is None
+            and T <= UNROLLED_STEPS
+            and current.is_uniform
+            and can_compile(current.device.type)
+        )
 
-        Statistics are those of single time steps, which no elementwise kernel can take: this runs eagerly.
+    def _plain(self, current: Tensor, T: int) -> Tensor:
+        """Operation by operation, with autograd's own gradients.
+
+        So runs a layer whose membrane is normalised (statistics are those of single time steps, which no elementwise
+        kernel can take), and one of a network that is compiled as a whole.
         """
-        equation, slope = build_equation(self.spec, norm), build_surrogate(self.surrogate)
+        equation, slope = build_equation(self.spec, self.membrane_norm), build_surrogate(self.surrogate)
+        states, timed = _sizes(self.spec)
+        around = [1] * (current.dim() - 3)
+        constants = [c.view(*c.shape, *around) if c.dim() else c for c in self.constants().values()]
 
         def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
-            return equation(state, x, (), masked(slope, self.mask, t, x))
+            now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
+            return equation(state, x, now, masked(slope, self.mask, t, x))
 
         with torch.autocast(current.device.type, enabled=False):
-            return run_steps(step, current, T, at_rest(current, 1))[0]
+            return run_steps(step, current, T, at_rest(current, states))[0]
 
     def extra_repr(self) -> str:
         """The constants, as `print(model)` shows them."""
@@ -184,7 +213,7 @@ class RealSpike(nn.Module):
         self.neuron = neuron
         self.factor = nn.Parameter(torch.ones(channels))
 
-    def forward(self, current: Tensor, T: int | None = None) -> Tensor:
+    def forward(self, current: Tensor | Pending, T: int | None = None) -> Tensor:
         """Spikes times their channel's factor; arguments as `Neuron.forward`."""
         spikes: Tensor = self.neuron(current, T)
         return spikes * self.factor.to(spikes.dtype).view(-1, *[1] * (spikes.dim() - 3))
@@ -222,10 +251,19 @@ def _logit_parameter(value: float, *shape: int) -> nn.Parameter:
 
 
 @functools.cache
+def _fused(spec: NeuronSpec, surrogate: SurrogateSpec, T: int) -> FusedKernels:
+    return FusedKernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T, compiled=True)
+
+
+@functools.cache
 def _kernels(spec: NeuronSpec, surrogate: SurrogateSpec, compiled: bool, T: int) -> Kernels:
+    return Kernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T, compiled=compiled)
+
+
+def _sizes(spec: NeuronSpec) -> tuple[int, tuple[bool, ...]]:
+    """Tensors of the state, and which learned constants have a value for each time step."""
     timed = tuple(isinstance(spec, GlifSpec) and name == "gain" for name in learned_names(spec))
-    states = 2 if isinstance(spec, ClifSpec) else 1
-    return Kernels(build_equation(spec), build_surrogate(surrogate), states, timed, T, compiled=compiled)
+    return (2 if isinstance(spec, ClifSpec) else 1), timed
 
 
 def learned_names(spec: NeuronSpec) -> tuple[str, ...]:

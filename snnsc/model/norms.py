@@ -8,6 +8,8 @@ or [T, C] where the time steps are told apart; this is what folds into a convolu
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import assert_never
 
 import torch
@@ -35,18 +37,31 @@ class Norm(nn.BatchNorm2d):
     def _normalised(self, x: Tensor) -> Tensor:
         if self.factor == 1.0:
             return super().forward(x)
-        if self.training:
+        moves = self.track_running_stats or not self.training
+        if self.training and moves:
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         return F.batch_norm(
             x,
-            self.running_mean,
-            self.running_var,
+            self.running_mean if moves else None,
+            self.running_var if moves else None,
             self.weight * self.factor,
             self.bias,
             self.training,
             self.momentum or 0.0,
             self.eps,
         )
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, var: Tensor, size: int) -> None:
+        """Move the running statistics, as in a training step over `size` values a channel of this mean and variance."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        if not self.track_running_stats:
+            return
+        momentum = self.momentum or 0.0
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_((var * (size / max(1, size - 1))).to(self.running_var.dtype), momentum)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """Evaluation mode as scale and shift, both [C]."""
@@ -97,6 +112,7 @@ class Bntt(nn.Module):
     def __init__(self, channels: int, T: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
+        self.track_running_stats = True
         self.weight = nn.Parameter(torch.ones(T, channels))
         self.register_buffer("running_mean", torch.zeros(T, channels))
         self.register_buffer("running_var", torch.ones(T, channels))
@@ -105,11 +121,12 @@ class Bntt(nn.Module):
         """Normalised x [T, B, C, H, W]; the running statistics move in training mode."""
         T, C = self.weight.shape
         x_TBCHW = x_TBCHW.expand(T, *x_TBCHW.shape[1:])
+        moves = self.track_running_stats or not self.training
         # every step's channels are channels of their own: one call for all steps
         y = F.batch_norm(
             x_TBCHW.transpose(0, 1).flatten(1, 2),
-            self.running_mean.view(-1),
-            self.running_var.view(-1),
+            self.running_mean.view(-1) if moves else None,
+            self.running_var.view(-1) if moves else None,
             self.weight.flatten(),
             None,
             self.training,
@@ -145,6 +162,19 @@ def build_norm(spec: NormSpec, channels: int, *, threshold: float, T: int, summa
             return Bntt(channels, T)
         case _:
             assert_never(spec)
+
+
+@contextmanager
+def without_tracking(module: nn.Module) -> Iterator[None]:
+    """Within the context, no pass in training mode moves running statistics of a module: it was run before."""
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d | Bntt)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def over_time(y: Tensor, like_TB: Tensor) -> Tensor:

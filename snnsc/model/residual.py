@@ -23,6 +23,7 @@ from typing import Literal, assert_never
 from torch import Tensor, nn
 
 from snnsc.model.blocks import Cells, ConvNorm, pool2x2
+from snnsc.model.pending import settled
 
 Form = Literal["standard", "sew-add", "ms"]
 
@@ -99,7 +100,7 @@ class MsBlock(nn.Module):
         """Currents."""
         current: Tensor = self.conv2(self.neuron2(self.conv1(self.neuron1(x_TBCHW))))
         around = pool2x2(x_TBCHW) if self.pooled else x_TBCHW
-        return current + (around if self.downsample is None else self.downsample(around))
+        return settled(current + (around if self.downsample is None else self.downsample(around)))
 
 
 def residual_block(

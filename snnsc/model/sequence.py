@@ -107,9 +107,9 @@ class Kernels:
 
             return torch.func.vjp(whole, current, *state, *constants)[1](grads)  # type: ignore[no-any-return]
 
-        self.forward, self.backward = _maybe_compile(forward, compiled), _maybe_compile(backward, compiled)
-        self.forward_from = _maybe_compile(forward_from, compiled)
-        self.backward_from = _maybe_compile(backward_from, compiled)
+        self.forward, self.backward = maybe_compile(forward, compiled), maybe_compile(backward, compiled)
+        self.forward_from = maybe_compile(forward_from, compiled)
+        self.backward_from = maybe_compile(backward_from, compiled)
 
 
 def run_sequence(
@@ -190,7 +190,8 @@ def _detached(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(t.detach() for t in tensors)
 
 
-def _maybe_compile(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+def maybe_compile(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+    """The function as a kernel for tensors of all sizes, or as it is."""
     if not compiled:
         return function
     compile_: Any = torch.compile

@@ -21,6 +21,8 @@ class StepDone:
     branch_weight: float
     lr: float
     samples_per_second: float
+    first_step_seconds: float
+    """What the first step of this process took: compiling it, where that is not in torch's cache."""
     _sums: Tensor = field(repr=False)
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnsc.model.neurons import Neuron
+from snnsc.model.pending import settled
 
 
 def im_loss(means: list[Tensor], T: int) -> Tensor:
@@ -34,7 +35,7 @@ def input_means(model: nn.Module, *, wanted: bool = True) -> Iterator[list[Tenso
     means: list[Tensor] = []
 
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        means.append(args[0].mean(dtype=torch.float32))
+        means.append(settled(args[0]).mean(dtype=torch.float32))
 
     handles = [m.register_forward_pre_hook(hook) for m in model.modules() if wanted and isinstance(m, Neuron)]
     try:

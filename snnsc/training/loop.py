@@ -20,6 +20,7 @@ from snnsc.errors import CheckError, RecipeError
 from snnsc.model import Logits, SpikingNetwork, build_model
 from snnsc.model.masking import set_masks
 from snnsc.recipe.schema import Recipe
+from snnsc.training.compiled import compiled_whole
 from snnsc.training.device import autocast, pick_precision
 from snnsc.training.distributed import Place, add_up, share_buffers, share_model
 from snnsc.training.evaluate import evaluate
@@ -66,6 +67,8 @@ class Training:
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
+        self.first_step_seconds: float | None = None
+        """Of this process's first step, which compiles."""
         self.best_accuracy = -1.0
         self.last_accuracy = float("nan")
         self.last_layers: list[LayerActivity] = []
@@ -77,7 +80,7 @@ class Training:
 
     def events(self) -> Iterator[StepDone | EpochDone]:
         """Train to the end of the recipe, from where the state stands."""
-        forward = share_model(self.model, self.place)
+        forward = compiled_whole(share_model(self.model, self.place), self.recipe.train, self.place.device)
         while self.epoch < self.recipe.train.epochs:
             yield from self._epoch(forward)
 
@@ -139,7 +142,8 @@ class Training:
         return sums, GradientSums(self.place.device)
 
     def _epoch(self, forward: nn.Module) -> Iterator[StepDone | EpochDone]:
-        started, seconds_before, steps_before = time.perf_counter(), self.seconds, self.step
+        started, seconds_before = time.perf_counter(), self.seconds
+        counted, counted_from = started, self.step  # for the rate
         steps = len(self.train_batches)
         sampled = max(1, steps // GRADIENTS_AN_EPOCH)
         rate = 0.0
@@ -150,9 +154,13 @@ class Training:
             self.step += 1
             if self.place.device.type == "cpu" or self.step % FINITE_CHECK_EVERY == 0 or self.step == steps:
                 self._check_finite()
-            self.seconds = seconds_before + time.perf_counter() - started
-            rate = (self.step - steps_before) * self._batch_samples / max(1e-9, self.seconds - seconds_before)
-            yield StepDone(self.epoch, self.step, steps, weight, lr, rate, self._sums)
+            now = time.perf_counter()
+            self.seconds = seconds_before + now - started
+            rate = (self.step - counted_from) * self._batch_samples / max(1e-9, now - counted)
+            if self.first_step_seconds is None:
+                self.first_step_seconds = now - started
+                counted, counted_from = now, self.step  # compiling is no part of the rate
+            yield StepDone(self.epoch, self.step, steps, weight, lr, rate, self.first_step_seconds, self._sums)
         done = self._evaluate(*self._schedules(steps - 1), rate)
         self.seconds = seconds_before + time.perf_counter() - started
         self.epoch, self.step = self.epoch + 1, 0

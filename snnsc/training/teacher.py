@@ -73,7 +73,7 @@ def load_teacher(spec: TeacherSpec, recipe: Recipe, facts: Mapping[str, object],
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         if problem := next(_differences(source, recipe, facts), None):
             raise RecipeError(f"{path}: {problem}; a teacher must know the student's classes and see its inputs")
-        network = source.build(branches=False, compiled=None if recipe.train.compile == "neurons" else False)
+        network = source.build(branches=False, compiled=recipe.train.compile != "off")
         if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
             raise ModelFileError(f"{path}: its weights are not finite numbers, so it has nothing to teach")
     except SnnscError as e:

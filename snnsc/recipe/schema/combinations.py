@@ -136,5 +136,13 @@ def _train(recipe: Recipe) -> Problems:
     train = recipe.train
     if train.batch_size == 1 and recipe.model.T == 1:
         yield "train.batch_size", "1 with model.T = 1 leaves the normalisation a single value a channel; raise either"
+    if train.cuda_graphs and train.compile != "model":
+        yield "train.cuda_graphs", "records a whole network; set train.compile = 'model'"
+    if train.compile == "model" and train.memory != "speed":
+        yield "train.memory", f"'{train.memory}' is not for train.compile = 'model', where the compiler decides"
+    if train.compile == "model" and recipe.method.im_loss is not None:
+        yield "train.compile", "'model' shows no inputs of neurons, which method.im_loss reads; take 'neurons'"
+    if train.memory == "small" and recipe.method.im_loss is not None:
+        yield "train.memory", "'small' keeps no inputs of neurons, which method.im_loss reads; take 'balanced'"
     if train.warmup_epochs >= train.epochs:
         yield "train.warmup_epochs", f"{train.warmup_epochs:g} leaves nothing of train.epochs = {train.epochs}"

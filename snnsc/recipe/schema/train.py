@@ -43,6 +43,8 @@ class SgdSpec(Spec):
         return self
 
 
+Memory = Literal["speed", "balanced", "small"]
+
 OptimizerSpec = Annotated[AdamWSpec | SgdSpec, Field(discriminator="type")]
 
 
@@ -67,5 +69,10 @@ class TrainSpec(Spec):
     """Largest norm of the whole gradient; longer ones are scaled down."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     """Convolutions and normalisation in this format, membranes in fp32; `auto` takes bf16 where it is native."""
-    compile: Literal["neurons", "off"] = "neurons"
-    """Compile the neurons with torch.compile, or run them eagerly."""
+    compile: Literal["neurons", "model", "off"] = "neurons"
+    """What torch.compile makes kernels of: each neuron with its normalisation, the whole network, or nothing."""
+    cuda_graphs: bool = False
+    """Record a step as CUDA graphs; with compile = 'model', on a GPU."""
+    memory: Memory = "speed"
+    """What is kept for the backward pass: all (speed), spikes as bits (balanced), or of each block only what it reads,
+    as bits, and the block is run again (small)."""

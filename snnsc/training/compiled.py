@@ -1,0 +1,34 @@
+"""The whole network as one program: `train.compile = "model"`.
+
+Neurons are then run operation by operation (`Neuron._plain`), and the compiler fuses them with what stands around them.
+It takes minutes where the kernels of the neurons alone take seconds, and is for accelerators, where a step of many
+small kernels waits for its launches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from snnsc.errors import RecipeError
+from snnsc.model.sequence import can_compile
+from snnsc.recipe.schema import TrainSpec
+
+
+def compiled_whole(forward: nn.Module, train: TrainSpec, device: torch.device) -> nn.Module:
+    """The training forward pass as the recipe asks for it.
+
+    Args:
+        forward: The network, or what averages its gradients over processes.
+        train: `compile` and `cuda_graphs`.
+        device: Where it runs.
+
+    Raises:
+        RecipeError: CUDA graphs where there is no CUDA.
+    """
+    if train.cuda_graphs and device.type != "cuda":
+        raise RecipeError(f"train.cuda_graphs: this run is on {device.type}, which has none; leave it out")
+    if train.compile != "model" or not can_compile(device.type):
+        return forward
+    mode = "reduce-overhead" if train.cuda_graphs else "default"  # torch's name for CUDA graphs
+    return torch.compile(forward, dynamic=False, mode=mode)  # type: ignore[return-value]
