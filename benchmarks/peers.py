@@ -70,7 +70,8 @@ class Network(nn.Module):
         """Logits of every time step."""
         y = self.features(frames_TBCHW if self.keeps_time else frames_TBCHW.flatten(0, 1))
         with torch.autocast(y.device.type, enabled=False):
-            y = y.float().flatten(-3) if self.flatten else y.mean((-2, -1), dtype=torch.float32)
+            wide = y if y.dtype == torch.float64 else y.float()
+            y = wide.flatten(-3) if self.flatten else wide.mean((-2, -1))
             return Logits(self.linear(y).view(*frames_TBCHW.shape[:2], -1), {})
 
 
@@ -157,7 +158,8 @@ class _SpikingJellyFunction(nn.Module):
 
     def forward(self, current_TBCHW: Tensor) -> Tensor:
         """Spikes."""
-        rest = torch.zeros_like(current_TBCHW[0], dtype=torch.float32)
+        wide = torch.float64 if current_TBCHW.dtype == torch.float64 else torch.float32
+        rest = torch.zeros_like(current_TBCHW[0], dtype=wide)
         return self.run(current_TBCHW, rest, self.tau, False, 1.0, 0.0, self.surrogate)[0]  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from snnsc.model.sequence import can_compile, maybe_compile
+from snnsc.model.sequence import as_kernel, can_compile
 
 _MARK = "_snnsc_spikes"
 
@@ -86,5 +86,4 @@ def _kernels(device_type: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
     def unpack(words: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.stack([((words >> k) & 1).to(dtype) for k in range(8)])
 
-    compiled = can_compile(device_type)
-    return maybe_compile(pack, compiled), maybe_compile(unpack, compiled)
+    return (as_kernel(pack), as_kernel(unpack)) if can_compile(device_type) else (pack, unpack)

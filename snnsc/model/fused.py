@@ -13,7 +13,7 @@ Legend: T time steps, P what stands before the channels in memory, C channels, S
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import add
 from typing import Any
@@ -25,7 +25,7 @@ from snnsc.model.equations import Slope
 from snnsc.model.masking import masked
 from snnsc.model.norms import Norm
 from snnsc.model.pending import Pending
-from snnsc.model.sequence import Equation, State, maybe_compile
+from snnsc.model.sequence import Equation, State, as_kernel
 
 Tensors = tuple[Tensor, ...]
 
@@ -39,12 +39,9 @@ class FusedKernels:
         states: Number of tensors in its state.
         timed: Which of its learned constants have one value for each time step, [T, ...].
         T: Number of time steps.
-        compiled: Whether to compile.
     """
 
-    def __init__(
-        self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int, *, compiled: bool
-    ) -> None:
+    def __init__(self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int) -> None:
         def run(currents: Tensors, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Tensors:
             state: State = tuple(torch.zeros_like(currents[0]) for _ in range(states))
             found = []
@@ -80,8 +77,7 @@ class FusedKernels:
             ]
             return torch.stack([g.to(ys[0].dtype) for g in g_T]), total, tuple(along), g_constants
 
-        self.forward, self.backward = maybe_compile(forward, compiled), maybe_compile(backward, compiled)
-        self.moments, self.through_norm = maybe_compile(_moments, compiled), maybe_compile(_through_norm, compiled)
+        self.forward, self.backward = as_kernel(forward), as_kernel(backward)
 
 
 def fused_spikes(kernels: FusedKernels, current: Pending, T: int, constants: Tensors, mask: Tensor | None) -> Tensor:
@@ -133,10 +129,11 @@ class _Fused(torch.autograd.Function):
         mask: Tensor | None,
         *given: Tensor,
     ) -> Tensor:
+        moments, _ = _norm_kernels(given[0].dtype)
         ys, others, gammas, betas, constants = _cut(given, len(norms), added, len(norms), len(norms))
         scales, shifts, means, roots = [], [], [], []
         for y, norm, gamma, beta in zip(ys, norms, gammas, betas, strict=True):
-            mean, var = kernels.moments(y)
+            mean, var = moments(y)
             norm.track(mean, var, y.numel() // y.shape[2])
             root = torch.rsqrt(var + norm.eps)
             scale = gamma * norm.factor * root
@@ -157,12 +154,13 @@ class _Fused(torch.autograd.Function):
         g, total, along, g_constants = ctx.kernels.backward(
             (ys, scales, shifts, added), means, constants, ctx.mask, grad.contiguous().detach()
         )
+        _, through_norm = _norm_kernels(grad.dtype)
         g_ys, g_gammas = [], []
         for y, norm, scale, mean, root, gy in zip(ys, ctx.norms, scales, means, roots, along, strict=True):
             size = y.numel() // y.shape[2]
             gh = gy * root
             on_y = -scale * root * gh / size
-            g_ys.append(ctx.kernels.through_norm(g, y, scale, on_y, -scale * total / size - on_y * mean))
+            g_ys.append(through_norm(g, y, scale, on_y, -scale * total / size - on_y * mean))
             g_gammas.append(gh * norm.factor)
         return None, None, None, None, *g_ys, *[g] * ctx.added, *g_gammas, *[total] * n, *g_constants
 
@@ -177,6 +175,13 @@ def _currents(ys: Tensors, scales: Tensors, shifts: Tensors, added: Tensors) -> 
             yield other[t].to(scales[0].dtype)
 
     return tuple(functools.reduce(add, at(t)) for t in range(ys[0].shape[0]))
+
+
+@functools.cache
+def _norm_kernels(dtype: torch.dtype) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`_moments` and `_through_norm`, of their own for each type, as torch compiles one function a few times only."""
+    del dtype
+    return as_kernel(_moments), as_kernel(_through_norm)
 
 
 def _moments(y_TPCS: Tensor) -> tuple[Tensor, Tensor]:

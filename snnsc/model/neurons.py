@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from math import prod
 from typing import assert_never
 
@@ -141,9 +141,8 @@ class Neuron(nn.Module):
             steps = current.shape[0] if T is None else T
             if self._fuses(current, steps):
                 constants = tuple(c[..., None] if c.dim() else c for c in self.constants().values())
-                return mark(
-                    fused_spikes(_fused(self.spec, self.surrogate, steps), current, steps, constants, self.mask)
-                )
+                fused = _fused(self.spec, self.surrogate, steps, current.form)
+                return mark(fused_spikes(fused, current, steps, constants, self.mask))
             current = current.value
         if isinstance(self.spec, ReluSpec):
             active = F.relu(current)
@@ -251,8 +250,10 @@ def _logit_parameter(value: float, *shape: int) -> nn.Parameter:
 
 
 @functools.cache
-def _fused(spec: NeuronSpec, surrogate: SurrogateSpec, T: int) -> FusedKernels:
-    return FusedKernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T, compiled=True)
+def _fused(spec: NeuronSpec, surrogate: SurrogateSpec, T: int, form: Hashable) -> FusedKernels:
+    """Kernels of their own for each form of the current, as torch compiles one function a few times only."""
+    del form
+    return FusedKernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T)
 
 
 @functools.cache

@@ -107,9 +107,9 @@ class Kernels:
 
             return torch.func.vjp(whole, current, *state, *constants)[1](grads)  # type: ignore[no-any-return]
 
-        self.forward, self.backward = maybe_compile(forward, compiled), maybe_compile(backward, compiled)
-        self.forward_from = maybe_compile(forward_from, compiled)
-        self.backward_from = maybe_compile(backward_from, compiled)
+        made: Callable[..., Any] = as_kernel if compiled else lambda function: function
+        self.forward, self.backward = made(forward), made(backward)
+        self.forward_from, self.backward_from = made(forward_from), made(backward_from)
 
 
 def run_sequence(
@@ -190,10 +190,8 @@ def _detached(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(t.detach() for t in tensors)
 
 
-def maybe_compile(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
-    """The function as a kernel for tensors of all sizes, or as it is."""
-    if not compiled:
-        return function
+def as_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled, for tensors of all sizes."""
     compile_: Any = torch.compile
     options: dict[str, bool] = {"dynamic": True}  # one compilation for all layer sizes
     if "isolate_recompiles" in inspect.signature(compile_).parameters:
