@@ -105,7 +105,7 @@ def _parse(text: str, source: str) -> Target:
         return _ADAPTER.validate_json(json.dumps(tables, default=str))
     except ValidationError as e:
         lines = [line for item in e.errors(include_url=False) for line in _lines(item)]
-        raise RecipeError("\n".join(f"{source}: {line}" for line in lines)) from e
+        raise RecipeError(*(f"{source}: {line}" for line in lines)) from e
     except (ValueError, RecursionError) as e:  # a number of thousands of digits, or nested a thousand deep, too
         raise RecipeError(f"{source}: is not TOML: {' '.join(str(e).split())[:200]}") from e
 
