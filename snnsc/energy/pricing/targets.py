@@ -48,8 +48,10 @@ def load_targets(extra: Path | None = None) -> tuple[Target, ...]:
     if extra is None:
         return shipped
     own = read_target(extra)
-    if own.name in {target.name for target in shipped}:
-        raise RecipeError(f"{extra}: name: {own.name!r} is a target that comes with snnsc; choose another name")
+    taken = next((target.name for target in shipped if target.name.lower() == own.name.lower()), None)
+    if taken is not None:
+        also = "" if taken == own.name else f" (as {taken!r})"
+        raise RecipeError(f"{extra}: name: {own.name!r} is a target that comes with snnsc{also}; choose another name")
     return (*shipped, own)
 
 
@@ -131,6 +133,8 @@ def _lines(item: Any) -> list[str]:  # noqa: ANN401
             return [
                 f"kind: must be one of {', '.join(_KINDS)}" + (f", not {context['tag']!r}" if "tag" in context else "")
             ]
+        case "string_pattern_mismatch" if context["pattern"] == r"\S":
+            return [f"{where}: must be some words, not {_shown(item['input'])}"]
         case "model_type" | "model_attributes_type":
             return [f"{where}: must be a table such as {_EXAMPLE}, not {_shown(item['input'])}"]
         case _:

@@ -107,10 +107,11 @@ class Report:
         not_priced                  kinds of neurons whose updates are charged 0
         equal                       the ANN twin at ceil(log2(T + 1)) bits, see `pricing.EqualInformation`
         constants, assumptions      published numbers with source and grade; what is taken for granted
+        static                      where a rate was told: charged, included, not published; see `pricing.Price`
 
     Keys of an entry of `fit`, one a chip: `target`, `verdict` (fits, does not fit, not checked), `cores_used`, `cores`,
     `more_chips` (whether they would help), `checks` (`name`, `verdict`, `needed`, `available`, `unit`,
-    `overflow`, `more_chips`, `detail`, `source`); see `fit.Fit`.
+    `overflow`, `more_chips`, `detail`, `source`, `short`); see `fit.Fit`.
 
     `not_counted` (`op`, `reason`, `count`, `nodes`, `share`: of the compute that they hide at most, null where not
     known) and `violations` (`value`, `kind`, `elements`, `samples`: what is not of the kind that the graph promises).
@@ -259,4 +260,5 @@ def _energy(entry: Price) -> dict[str, object]:
         "layers": None if entry.layers is None else dict(entry.layers),
         "equal": None if entry.equal is None else dict(vars(entry.equal)),
         "assumptions": list(entry.assumptions),
+        "static": entry.static,
     }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from snnsc.energy.report.charts import Bar, bars, heat_map, histogram, key, switch
+from snnsc.energy.report.fits import fit_reasons
 from snnsc.energy.report.markup import Markup, element, join
 from snnsc.energy.report.wording import (
     Found,
@@ -14,13 +15,14 @@ from snnsc.energy.report.wording import (
     energy,
     equal,
     findings,
-    fit_reasons,
     headline,
+    heads,
     number,
     percent,
     price,
     ratio,
     shares,
+    spiking,
     unpublished,
 )
 
@@ -36,8 +38,7 @@ def network(found: Found, anchor: str) -> Markup:
 def cards(found: Found) -> Markup:
     """The headline figures."""
     first, network, totals = headline(found), found["network"], found["totals"]
-    spiking = any(row["neuron_updates"] for row in found["layers"])
-    what, twin = ("SNN", "ANN twin") if spiking else ("zero inputs skipped", "all inputs")
+    what, twin, _ = heads(found)
     shown = [
         (f"{what}, energy a sample", price(first), first["model"]),
         (f"{twin}, energy a sample", energy(first["ann_pj"]), "the same layers, run once, every input charged"),
@@ -45,7 +46,7 @@ def cards(found: Found) -> Markup:
         ("synaptic events a sample", number(totals["events"]), _range(network.get("events"), number)),
         ("dense MACs a sample", number(totals["dense_macs"]), "as if no input were zero, over all steps"),
     ]
-    if spiking:
+    if spiking(found):
         rate = network["firing_rate"]
         mean = None if rate is None else rate["mean"]
         shown.append(("firing rate, spikes a neuron and step", percent(mean), _range(rate, percent)))
@@ -89,7 +90,7 @@ def limits(found: Found) -> Markup:
 
 def prices(found: Found) -> Markup:
     """Every price model in one table."""
-    head = ("price model", "SNN", "ANN twin", "SNN / ANN", "what the SNN's energy is made of")
+    head = ("price model", *heads(found), "what the energy is made of")
     body: list[Markup] = []
     for title, entries in by_kind(found):
         body.append(element("tr", element("th", title, colspan=len(head), scope="rowgroup"), class_="group"))
@@ -222,7 +223,7 @@ def fits(found: Found) -> Markup:
             "tr",
             element("th", entry["target"], scope="row"),
             element("td", entry["verdict"], class_=looks.get(entry["verdict"])),
-            element("td", fit_reasons(entry), class_="wrap"),
+            element("td", element("ul", (element("li", line) for line in fit_reasons(entry))), class_="wrap"),
         )
         for entry in found["fit"]
     ]
