@@ -24,9 +24,14 @@ def limit(check: Found) -> str:
     needed, available, why = check["needed"], check["available"], check["short"] or check["detail"]
     if needed is None or available is None:
         return printable(f"{check['name']}: {why}")
-    much = f"{check['name']}: {_amount(needed)}, at most {_amount(available)} {check['unit']}"
+    much = f"{check['name']}: {amount(needed)}, at most {amount(available)} {check['unit']}"
     return printable(f"{much} ({why})" if why else much)
 
 
-def _amount(value: float) -> str:
-    return f"{value:,.6g}" if value < _EXACT_BELOW else number(value)
+def amount(value: float | None) -> str:
+    """A need or a limit: whole numbers below a million as they are; empty for one that is not known."""
+    if value is None:
+        return ""
+    if value >= _EXACT_BELOW:
+        return number(value)
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
