@@ -142,7 +142,8 @@ def _zero_shape(graph: Graph, name: str, batch: int) -> tuple[int, ...]:
     if graph_input.batch_axis == 1 and dims[0] is None:
         dims[0] = graph.steps
     if any(d is None for d in dims):
-        msg = f"{graph.source}: input {name!r} {graph_input.describe()} leaves sizes open; give --inputs with samples"
+        told = f"{graph.source}: input {name!r} {graph_input.describe()} leaves sizes open"
+        msg = f"{told}; give --inputs with samples, or a recipe"
         raise ModelFileError(msg)
     shape = tuple(d for d in dims if d is not None)
     if prod(shape) > LARGEST_INPUT:

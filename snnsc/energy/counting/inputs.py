@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -15,6 +16,19 @@ from snnsc.errors import DataError
 
 _ELEMENTS_A_BATCH = 2**21
 _SAMPLES_A_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples that are no file of arrays, such as the data of a recipe.
+
+    Attributes:
+        name: What they are called.
+        batches: Gives them all, for a graph, at every call; batches of any size.
+    """
+
+    name: str
+    batches: Callable[[Graph], Iterable[dict[str, np.ndarray]]]
 
 
 def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
@@ -35,19 +49,39 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
     return _batches(_read(path, graph), graph, path)
 
 
-def load_told(path: Path, graph: Graph) -> tuple[Graph, Iterator[dict[str, np.ndarray]]]:
-    """As `load_inputs`, with the graph; where its file does not say what its inputs hold, all samples together do.
+def load_told(source: Path | Samples, graph: Graph) -> tuple[Graph, Iterator[dict[str, np.ndarray]]]:
+    """As `load_inputs`, of other samples too, with the graph.
+
+    Where the graph's file does not say what its inputs hold, all samples together do.
 
     Event frames of 0 and 1 are `binary`, whole numbers `integer`; the counting asserts it again, as it does all kinds.
 
     Raises:
         DataError: As `load_inputs`, here also of values.
     """
-    arrays = _read(path, graph)
+    if isinstance(source, Samples):
+        read = partial(_in_parts, source, graph)
+    else:
+        read = partial(_batches, _read(source, graph), graph, source)
     if "snnsc.input" not in graph.metadata:
-        kinds = _kinds(graph, _batches(arrays, graph, path))
+        kinds = _kinds(graph, read())
         graph = replace(graph, inputs=tuple(replace(i, kind=kinds[i.name]) for i in graph.inputs))
-    return graph, _batches(arrays, graph, path)
+    return graph, read()
+
+
+def _in_parts(samples: Samples, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of samples, checked, in parts that fit in memory."""
+    for batch in samples.batches(graph):
+        feeds = check_batch(graph, batch)
+        size = _part_size(graph, feeds)
+        for start in range(0, batch_size(graph, feeds), size):
+            yield take_samples(graph, feeds, slice(start, start + size))
+
+
+def _part_size(graph: Graph, arrays: dict[str, np.ndarray]) -> int:
+    elements = sum(arrays[i.name].size for i in graph.inputs) // batch_size(graph, arrays)
+    fixed = next((i.fixed_batch for i in graph.inputs if i.fixed_batch is not None), None)
+    return fixed or max(1, min(_SAMPLES_A_BATCH, _ELEMENTS_A_BATCH // max(elements, 1)))
 
 
 def _kinds(graph: Graph, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, str]:
@@ -227,10 +261,7 @@ def _whole_numbers(dtype: np.dtype) -> tuple[int, int]:
 
 
 def _batches(arrays: dict[str, np.ndarray], graph: Graph, path: Path) -> Iterator[dict[str, np.ndarray]]:
-    total = batch_size(graph, arrays)
-    elements = sum(arrays[i.name].size for i in graph.inputs) // total
-    fixed = next((i.fixed_batch for i in graph.inputs if i.fixed_batch is not None), None)
-    size = fixed or max(1, min(_SAMPLES_A_BATCH, _ELEMENTS_A_BATCH // max(elements, 1)))
+    total, size = batch_size(graph, arrays), _part_size(graph, arrays)
     options = {name: arrays[name] for name in graph.options if name in arrays}
     for start in range(0, total, size):
         part = take_samples(graph, {i.name: arrays[i.name] for i in graph.inputs}, slice(start, start + size))

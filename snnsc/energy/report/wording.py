@@ -68,7 +68,7 @@ def basis(found: Found) -> str:
     """What the counts were measured on."""
     match found["source"]:
         case "none":
-            return "no samples: dense counts and upper bounds only; give --inputs samples.npz for counts"
+            return "no samples: dense counts and upper bounds only; give --inputs samples.npz, or a recipe, for counts"
         case "embedded":
             return f"counted on {plural(found['samples'], 'sample')} at export: {printable(found['split'])}"
         case source:
