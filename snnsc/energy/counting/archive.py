@@ -38,6 +38,17 @@ LABELS = "labels"
 """Array of a file of samples that is no sample."""
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is an .npz or an .npy by its first bytes.
+
+    Raises:
+        DataError: The file is missing.
+    """
+    file_size(path, DataError, _REMEDY)
+    with _blaming(f"{path}: cannot be read"), path.open("rb") as file:
+        return file.read(6).startswith((b"\x93NUMPY", b"PK"))
+
+
 def array_names(path: Path) -> list[str]:
     """Names of the arrays of an .npz, none of which is read; [""] for .npy.
 

@@ -129,6 +129,8 @@ def _specialise(flattener: Flattener, feeds: dict[str, np.ndarray]) -> tuple[Gra
     for graph_input in graph.inputs:
         shape = feeds[graph_input.name].shape
         key.append(shape[: graph_input.batch_axis] + shape[graph_input.batch_axis + 1 :])
+        if graph_input.is_file:  # what is in it decides on every other size
+            key.append((hash(feeds[graph_input.name].tobytes()),))
     key.append(tuple(int(feeds[name].reshape(-1)[0]) if name in feeds else -1 for name in graph.options))
     straight, taken = flattener.straight(feeds)
     return straight, (*key, *taken)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from snnsc.energy.counting.archive import LABELS, array_names, read_arrays
+from snnsc.energy.counting.archive import LABELS, array_names, is_archive, read_arrays
+from snnsc.energy.counting.images import check_image
 from snnsc.energy.graph.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput
 from snnsc.errors import DataError
 
@@ -36,7 +37,8 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
 
     The file is checked before the first batch: .npz with one array for each graph input by its name, or with a
     single array, of any name, where the graph has one input; or one .npy. Axes as the graph declares them, any number
-    of samples. An .npz may also bring the graph's options, such as T, and `labels`, which are not read.
+    of samples. For a graph that takes the bytes of a file it may be that file, or an array of its bytes. An .npz may
+    also bring the graph's options, such as T, and `labels`, which are not read.
 
     Values are taken as they are: nothing is normalised. They are converted to the declared type where that loses
     nothing but digits beyond its precision. Arrays are mapped, not loaded, but for those of a compressed .npz (up to
@@ -101,9 +103,13 @@ def _kinds(graph: Graph, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, 
 
 def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     """The arrays of a file that a graph takes, checked but for their values."""
-    chosen = _match(path, array_names(path), graph)
-    read = read_arrays(path, chosen.values())
-    arrays = {name: array for name, member in chosen.items() if (array := read[member]) is not None}
+    if len(graph.inputs) == 1 and graph.inputs[0].is_file and not is_archive(path):
+        arrays = {graph.inputs[0].name: np.fromfile(path, np.uint8)}
+    else:
+        chosen = _match(path, array_names(path), graph)
+        read = read_arrays(path, chosen.values())
+        arrays = {name: array for name, member in chosen.items() if (array := read[member]) is not None}
+    arrays |= {i.name: arrays[i.name][None] for i in graph.inputs if i.is_file and arrays[i.name].ndim == 1}
     for graph_input in graph.inputs:
         _check_array(f"{path}: array {graph_input.name!r}", arrays[graph_input.name], graph_input)
     _check_equal(f"{path}", arrays, graph)
@@ -128,6 +134,8 @@ def check_batch(graph: Graph, batch: dict[str, np.ndarray]) -> dict[str, np.ndar
         where = f"{graph.source}: input {graph_input.name!r}"
         _check_array(where, array, graph_input)
         feeds[graph_input.name] = _convert(where, array, graph_input)
+        if graph_input.is_file:
+            check_image(where, feeds[graph_input.name])
     _check_equal(graph.source, feeds, graph)
     return feeds | _options(f"{graph.source}: input", batch, graph)
 
