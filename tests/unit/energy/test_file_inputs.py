@@ -88,6 +88,14 @@ def test_without_the_package_it_is_named(small, tmp_path, monkeypatch):
     assert str(raised.value).startswith(f"{small}: ")
 
 
+def test_an_operator_that_onnxruntime_lacks_is_named(small):
+    model = onnx.load(small)
+    model.graph.node[0].domain = model.opset_import[1].domain = "org.example"
+    onnx.save(model, small)
+    with pytest.raises(ModelFileError, match=r"operator org\.example::DecodeImage is none that onnxruntime has"):
+        estimate(small)
+
+
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published model is not there")
 def test_a_published_model_that_decodes_its_image(tmp_path):
     """Four convolutions at 224 x 224, whatever the size of the picture."""
