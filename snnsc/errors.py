@@ -14,9 +14,16 @@ from __future__ import annotations
 
 
 class SnnscError(Exception):
-    """Root of the tree; `exit_code` is what the command line returns."""
+    """Root of the tree; `exit_code` is what the command line returns.
+
+    Each argument is a message of its own, printed as one line.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Every message, one after the other."""
+        return "\n".join(map(str, self.args))
 
 
 class CheckError(SnnscError):

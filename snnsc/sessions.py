@@ -27,6 +27,8 @@ _ORT_ERRORS = (
     ValueError,
 )
 _SILENT = 4
+EXTENSIONS = "com.microsoft.extensions"
+"""Domain of the operators that the package onnxruntime-extensions has: images from bytes, tokens from text."""
 
 
 def open_session(
@@ -47,7 +49,7 @@ def open_session(
         threads: Threads of an operator; default one a core.
 
     Raises:
-        ModelFileError: onnxruntime does not accept the model.
+        ModelFileError: onnxruntime does not accept the model, or a package that its operators are in is missing.
     """
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
@@ -57,11 +59,23 @@ def open_session(
         options.graph_optimization_level = level
     if threads is not None:
         options.intra_op_num_threads = threads
+    if any(opset.domain == EXTENSIONS for opset in model.opset_import):
+        options.register_custom_ops_library(_extensions(source))
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except (*_ORT_ERRORS, *PROTOBUF_ERRORS) as error:
         msg = f"{source}: onnxruntime cannot load the model: {_one_line(error)}"
         raise ModelFileError(msg) from error
+
+
+def _extensions(source: str) -> str:
+    """The library of onnxruntime-extensions."""
+    try:
+        from onnxruntime_extensions import get_library_path
+    except ImportError as error:
+        msg = f"{source}: has operators of onnxruntime-extensions, which is not installed; pip install 'snnsc[ortx]'"
+        raise ModelFileError(msg) from error
+    return str(get_library_path())
 
 
 class Session(Protocol):

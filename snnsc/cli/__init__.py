@@ -65,12 +65,12 @@ def main() -> None:
     try:
         app()
     except SnnscError as e:
-        fail(str(e), e.exit_code)
+        fail(e.exit_code, *e.args)
     except OSError as e:  # a file that cannot be opened, a name that is too long
-        fail(str(e), 1)
+        fail(1, e)
     except KeyboardInterrupt:
-        fail("interrupted", 130)
+        fail(130, "interrupted")
     except SystemExit as e:
         if isinstance(getattr(e.__context__, "__cause__", None), KeyboardInterrupt):  # typer ends without a word
-            fail("interrupted", 130)
+            fail(130, "interrupted")
         raise

@@ -56,11 +56,16 @@ def _finite(value: object) -> object:
             return value
 
 
-def fail(message: str, exit_code: int) -> NoReturn:
-    """Print an error and end."""
-    for line in message.splitlines():
-        typer.echo(f"snnsc: {line}", err=True)
+def fail(exit_code: int, *messages: object) -> NoReturn:
+    """Print errors, one line each however strange the names in them, and end."""
+    for message in messages:
+        typer.echo(f"snnsc: {on_one_line(str(message))}", err=True)
     sys.exit(exit_code)
+
+
+def on_one_line(text: str) -> str:
+    """A text with its line ends written out, as names of files may hold them."""
+    return "".join(repr(c)[1:-1] if c.splitlines() == [""] else c for c in text)
 
 
 def table(title: str, columns: list[str]) -> Table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import snnsc
-from snnsc.cli.arguments import Json
+from snnsc.cli.arguments import DataRoot, Json
 from snnsc.cli.console import note, show_json
 
 if TYPE_CHECKING:
@@ -22,8 +22,13 @@ def command(
         list[Path], typer.Argument(metavar="MODEL...", help="ONNX or NIR files, ours or another's; several compare.")
     ],
     inputs: Annotated[
-        Path | None, typer.Option(help="Real samples to count on: .npz or .npy; default the statistics in the model.")
+        str | None,
+        typer.Option(
+            metavar="NPZ|NPY|RECIPE",
+            help="Real samples to count on, or a recipe for its evaluation set; default the statistics in the model.",
+        ),
     ] = None,
+    data_root: DataRoot = None,
     target: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME|FILE.toml", help="Price model or chip, repeatable; default all that ship."),
@@ -49,7 +54,7 @@ def command(
     if csv is not None or html is not None:
         from snnsc.energy.graph.load import weight_files
 
-        read = [*models, *([inputs] if inputs else []), *(Path(name) for name in target or ())]
+        read = [*models, *([Path(inputs)] if inputs else []), *(Path(name) for name in target or ())]
         read += [file for model in models for file in weight_files(model)]
         for option, path, suffix in (("--csv", csv, ".csv"), ("--html", html, ".html")):
             if path is not None:
@@ -57,10 +62,12 @@ def command(
                     check_output(option, path, suffix=suffix, keep=source)
 
     from snnsc.cli.energy_display import show_comparison, show_report
+    from snnsc.cli.energy_samples import find_samples
     from snnsc.energy.report.comparison import Comparison
     from snnsc.energy.report.report import estimate_all
 
-    reports = [report.to_dict() for report in estimate_all(models, inputs, targets=target, rate=rate, dt=dt)]
+    samples = find_samples(inputs, data_root)
+    reports = [report.to_dict() for report in estimate_all(models, samples, targets=target, rate=rate, dt=dt)]
     files = _files(reports, csv, html)
     if files:
         write_together(files)

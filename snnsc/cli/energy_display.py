@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from textwrap import fill
-from typing import TYPE_CHECKING
 
-from snnsc.cli.console import console, say, table
-from snnsc.energy.report.comparison import TOTALS, Comparison
+from snnsc.cli.console import table
+from snnsc.cli.energy_side_by_side import show_side_by_side
+from snnsc.cli.energy_tables import NAME_WIDTH, SENTENCE_WIDTH, folded, longest, room, show, tell, wrapped
+from snnsc.energy.report.comparison import Comparison
+from snnsc.energy.report.fits import fit_reasons
 from snnsc.energy.report.wording import (
     Found,
     basis,
@@ -17,25 +17,19 @@ from snnsc.energy.report.wording import (
     energy,
     equal,
     findings,
-    fit_reasons,
+    heads,
     number,
     price,
-    priced,
     printable,
     ratio,
     shares,
-    times,
     unpublished,
 )
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 MOST_ROWS = 60
-WIDEST = 100
-MOST_NETWORKS = 4
-NAME_WIDTH = 16
+MODEL_WIDTH = 21
 WORK = ("dense_macs", "macs", "neuron_updates")
+VERDICTS = ("does not fit", "not checked")
 LEGEND = "over all T steps; dense MACs: as if no input were zero; ACs: additions; rate: spikes a neuron and step"
 
 
@@ -81,39 +75,35 @@ def show_report(found: Found, *, chosen: bool, fit: bool, sources: bool) -> None
         _show_fit([found], [""])
     if sources:
         _show_sources(found)
-    _tell([*unpublished(found), *findings(found), basis(found)])
+    tell([*unpublished(found), *findings(found), basis(found)])
 
 
 def show_comparison(several: Comparison, *, fit: bool, sources: bool) -> None:
     """Print several networks side by side."""
     labels = [printable(label) for label in several.labels()]
-    for start in range(0, len(labels), MOST_NETWORKS):
-        part = slice(start, start + MOST_NETWORKS)
-        _show_side_by_side(several, labels[part], several.reports[part])
+    show_side_by_side(several, labels)
     if fit:
         _show_fit(several.reports, labels)
     if sources:
         _show_sources(several.reports[0])
-    for label, found in zip(labels, several.reports, strict=True):
-        _tell([f"{label}: {line}" for line in (basis(found), *findings(found))])
-    _tell([*several.warnings(), *unpublished(several.reports[0])])
+    tell([*several.findings(), *several.warnings()])
 
 
 def _show_layers(found: Found) -> None:
     working = [row for row in found["layers"] if any(row[key] for key in WORK)]
     shown = _largest(working)
     rows = [*shown, {"name": "total", "op": "", "input_kind": "", **found["totals"], **_total_rate(found)}]
-    columns, most = list(COLUMNS), min(console().width, WIDEST)
-    while len(columns) > 1 and _width(columns, rows) > most:
+    columns = [column for column in COLUMNS if {column.show(row) for row in rows} - {"", "-"}]
+    while len(columns) > 1 and NAME_WIDTH + _width(columns, rows) > room():
         columns.remove(min(columns, key=lambda column: column.weight))
     made = table("operations a sample, mean", ["layer", *(column.head for column in columns)])
-    made.columns[0].no_wrap, made.columns[0].overflow = False, "fold"
+    names = max(NAME_WIDTH, room() - _width(columns, rows))
     for row in rows:
-        made.add_row(printable(row["name"]), *(column.show(row) for column in columns))
-    _print(made)
+        made.add_row(folded(row["name"], names), *(column.show(row) for column in columns))
+    show(made)
     if len(shown) < len(working):
-        _tell([f"{len(working) - len(shown)} layers with less work are left out; --csv, --html and --json have them"])
-    _tell([LEGEND])
+        tell([f"{len(working) - len(shown)} layers with less work are left out; --csv, --html and --json have them"])
+    tell([LEGEND])
 
 
 def _largest(rows: list[Found]) -> list[Found]:
@@ -124,8 +114,8 @@ def _largest(rows: list[Found]) -> list[Found]:
 
 
 def _width(columns: Sequence[Column], rows: Sequence[Found]) -> int:
-    """Of a table with these columns and a first one of names, which may be folded."""
-    return NAME_WIDTH + 2 + sum(2 + max(len(c.head), *(len(c.show(row)) for row in rows)) for c in columns)
+    """Of all that stands beside the names in a table with these columns."""
+    return 2 + sum(2 + longest([c.head, *(c.show(row) for row in rows)]) for c in columns)
 
 
 def _total_rate(found: Found) -> Found:
@@ -146,89 +136,40 @@ def _rates(row: Found) -> str:
 
 
 def _show_prices(found: Found, *, chosen: bool) -> None:
-    spiking = any(row["neuron_updates"] for row in found["layers"])
-    heads = ["SNN", "ANN twin", "SNN / ANN"] if spiking else ["zeros skipped", "dense", "skipped / dense"]
-    made = table("energy a sample, mean", ["price model", *heads, *(["made of"] if chosen else [])])
-    if chosen:
-        made.columns[-1].no_wrap, made.columns[-1].justify = False, "left"
+    made = table("energy a sample, mean", ["price model", *heads(found)])
     for title, entries in by_kind(found):
         made.add_row(title)
         for entry in entries:
             ann = "" if entry["ann_pj"] is None else energy(entry["ann_pj"])
-            more = [shares(entry)] if chosen else []
-            made.add_row(f"  {entry['model']}", price(entry), ann, ratio(entry["ratio"]), *more)
+            made.add_row(folded(f"  {entry['model']}", MODEL_WIDTH), price(entry), ann, ratio(entry["ratio"]))
     if made.row_count:
-        _print(made)
-    _tell([equal(found)])
-
-
-def _show_side_by_side(several: Comparison, labels: Sequence[str], reports: Sequence[Found]) -> None:
-    base = several.reports[0]
-    made = table("operations a sample, mean, and relative to the first", ["", *labels])
-    for column in made.columns[1:]:
-        column.overflow, column.no_wrap = "fold", False
-    for key, name in TOTALS.items():
-        cells = [f"{number(r['totals'][key])}{times(r['totals'][key], base['totals'][key])}" for r in reports]
-        made.add_row(name, *cells)
-    rates = [r["network"]["firing_rate"] for r in reports]
-    made.add_row("firing rate", *("?" if rate is None else f"{rate['mean']:.4f}" for rate in rates))
-    made.add_section()
-    made.add_row("SNN, energy")
-    for index, entry in enumerate(base["energy"]):
-        if any(priced(report["energy"][index]) for report in reports):
-            each = [report["energy"][index] for report in reports]
-            made.add_row(f"  {entry['model']}", *(f"{price(e)}{times(e['snn_pj'], entry['snn_pj'])}" for e in each))
-    made.add_row("SNN / ANN twin")
-    for index, entry in enumerate(base["energy"]):
-        ratios = [ratio(report["energy"][index]["ratio"]) for report in reports]
-        if any(ratios):
-            made.add_row(f"  {entry['model']}", *ratios)
-    _print(made)
+        show(made)
+    if chosen:
+        tell([f"{entry['model']} is made of: {made_of}" for entry in found["energy"] if (made_of := shares(entry))])
+    tell([equal(found)])
 
 
 def _show_fit(reports: Sequence[Found], labels: Sequence[str]) -> None:
     for found, label in zip(reports, labels, strict=True):
         made = table(f"fit{f' of {label}' if label else ''}", ["chip", "verdict", "why"])
-        for column in made.columns[1:]:
-            column.justify, column.no_wrap = "left", False
-        for entry in found["fit"]:
-            made.add_row(entry["target"], entry["verdict"], fit_reasons(entry))
+        for column in made.columns:
+            column.justify = "left"
+        chips = [folded(entry["target"], NAME_WIDTH) for entry in found["fit"]]
+        rest = 2 + sum(2 + longest(cells) for cells in (chips, VERDICTS)) + 2
+        width = max(SENTENCE_WIDTH, room() - rest)
+        for chip, entry in zip(chips, found["fit"], strict=True):
+            made.add_row(chip, entry["verdict"], "\n".join(wrapped(line, width) for line in fit_reasons(entry)))
         if made.row_count:
-            _print(made)
+            show(made)
         else:
-            _tell([f"{label}: " * bool(label) + "no limits are told of these targets"])
+            tell([f"{label}: " * bool(label) + "no limits are told of these targets"])
 
 
 def _show_sources(found: Found) -> None:
     for entry in found["energy"]:
-        _tell([f"{entry['model']}: {entry['summary']}"])
-        _tell([f"- {line}" for line in entry["assumptions"]], indent=2)
+        tell([f"{entry['model']}: {entry['summary']}"])
+        tell([f"- {line}" for line in entry["assumptions"]], indent=2)
         for name, q in entry["constants"].items():
             supply = "" if q["voltage"] is None else f", {q['voltage']:g} V"
             told = f"{q['value']:g} {q['unit']} ({q['grade']}, {q['process']}{supply}): {q['source']}"
-            _tell([f"{name.replace('_', ' ')} {told}"], indent=2)
-
-
-def _print(made: Table) -> None:
-    """Print a table; names and sentences are folded, and it is wider than a narrow terminal rather than cut."""
-    from rich.cells import cell_len
-
-    made.padding = (0, 1, 0, 0)
-    least = 2
-    for column in made.columns:
-        longest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-        least += 2 + (longest if column.no_wrap else min(longest, NAME_WIDTH))
-    out = console()
-    out.width = max(min(out.width, WIDEST), least)
-    out.print(made)
-
-
-def _tell(lines: Sequence[str], indent: int = 0) -> None:
-    """Print sentences, folded where a person reads them."""
-    for line in lines:
-        if line and sys.stdout.isatty():
-            first, more = " " * indent, " " * (indent + 2)
-            line = fill(line, console().width, initial_indent=first, subsequent_indent=more, break_on_hyphens=False)
-            say(line)
-        elif line:
-            say(" " * indent + line)
+            tell([f"{name.replace('_', ' ')} {told}"], indent=2)

@@ -117,7 +117,7 @@ def _with_time_steps(recipe: Recipe, T: int, path: Path) -> Recipe:
     try:
         return with_time_steps(recipe, T)
     except RecipeError as e:
-        raise RecipeError(f"{path}: {e}") from e
+        raise RecipeError(*(f"{path}: {line}" for line in e.args)) from e
 
 
 def _show(found: Evaluation, classes: tuple[str, ...], step_weights: list[float] | None) -> None:

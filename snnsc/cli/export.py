@@ -36,9 +36,10 @@ def command(
         bool, typer.Option("--exact-grid", help="Round weights so that every runtime gives the very same spikes.")
     ] = False,
     encoding: Annotated[
-        Literal["r", "folded", "sinabs"], typer.Option(help="nir: how the neurons' leak is said, see the README.")
-    ] = "r",
-    dt: Annotated[float, typer.Option(help="nir: length of a time step in seconds.")] = 1e-4,
+        Literal["r", "folded", "sinabs"] | None,
+        typer.Option(help="nir: how the neurons' leak is said, see the README; default r."),
+    ] = None,
+    dt: Annotated[float | None, typer.Option(help="nir: length of a time step in seconds; default 1e-4.")] = None,
     max_flip_rate: Annotated[
         float | None,
         typer.Option(

@@ -187,7 +187,8 @@ def _step(model: onnx.ModelProto, output: Path, form: Form) -> _Made:
 
 
 def _nir(model: onnx.ModelProto, output: Path, form: Form, about: dict[str, str]) -> _Made:
-    content = to_nir(model, encoding=form.encoding, dt=form.dt, metadata=about)
+    encoding, dt = form.nir
+    content = to_nir(model, encoding=encoding, dt=dt, metadata=about)
     return _Made({output: content}, NirNetwork(parse_nir(content, str(output))))
 
 

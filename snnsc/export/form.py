@@ -11,6 +11,8 @@ from snnsc.nir.limits import Encoding, check_dt
 
 Format = Literal["onnx", "step", "nir", "c"]
 
+ENCODING: Encoding = "r"
+"""Default way to say the neurons' equation in NIR."""
 DT = 1e-4
 """Default length of a time step in seconds."""
 
@@ -24,8 +26,8 @@ class Form:
         inline: Standard operators in place of the neurons' functions (onnx, step).
         int8: Weights and activations of 8 bits, calibrated on training samples (onnx).
         exact_grid: Weights and inputs on grids on which float32 sums are exact in any order.
-        encoding: How NIR says the neurons' equation.
-        dt: Length of a time step in seconds, for NIR.
+        encoding: How NIR says the neurons' equation; None for the default, as for every other format.
+        dt: Length of a time step in seconds, for NIR; None for the default, as for every other format.
 
     Raises:
         RecipeError: two of these do not go together.
@@ -35,8 +37,8 @@ class Form:
     inline: bool = False
     int8: bool = False
     exact_grid: bool = False
-    encoding: Encoding = "r"
-    dt: float = DT
+    encoding: Encoding | None = None
+    dt: float | None = None
 
     def __post_init__(self) -> None:
         if self.inline and self.format not in ("onnx", "step"):
@@ -45,15 +47,21 @@ class Form:
             raise RecipeError(f"--int8: goes with --format onnx, not {self.format}")
         if self.int8 and self.inline:
             raise RecipeError("--int8 and --inline: tools that know no functions know no quantized operators either")
-        if self.format != "nir" and (self.encoding, self.dt) != ("r", DT):
-            raise RecipeError(f"--encoding and --dt: go with --format nir, not {self.format}")
+        for option, said in (("--encoding", self.encoding), ("--dt", self.dt)):
+            if said is not None and self.format != "nir":
+                raise RecipeError(f"{option} {said}: goes with --format nir, not {self.format}; leave it out")
         if self.int8 and self.exact_grid:
             raise RecipeError("--int8 and --exact-grid: one rounds to 8 bits, the other to exact sums; choose one")
         if self.format == "nir" and self.exact_grid:
             raise RecipeError(
                 "--exact-grid: NIR has differential equations, whose readers round; take another --format"
             )
-        check_dt(self.dt)
+        check_dt(self.nir[1])
+
+    @property
+    def nir(self) -> tuple[Encoding, float]:
+        """Encoding and length of a time step."""
+        return self.encoding or ENCODING, DT if self.dt is None else self.dt
 
     @property
     def file_name(self) -> str:

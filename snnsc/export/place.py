@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from snnsc.errors import RecipeError
@@ -39,5 +40,7 @@ def checked_place(out: Path | None, form: Form, checkpoint: Path) -> Path:
     whole = output.resolve()
     if Path.cwd().is_relative_to(whole):
         raise RecipeError(f"--out {output}: is the folder that you are in, or one around it; name one for the C files")
+    if not output.is_absolute():
+        whole = Path(os.path.relpath(whole))  # messages name files as the user does
     refuse_others(whole, [whole / name for name in FILES])
     return whole

@@ -51,7 +51,7 @@ def _check_nir(network: SpikingNetwork, calls: dict[str, Call], form: Form, sour
         limits.refuse_rectifiers()
     if network.step_weights is not None:
         limits.refuse_step_weights()
-    if form.encoding == "sinabs" and isinstance(model, ResNetBase):
+    if form.nir[0] == "sinabs" and isinstance(model, ResNetBase):
         limits.refuse_joins(f"model.arch = {model.arch!r}")
     for layer, made in calls.items():
-        limits.check_neurons(layer, made.name, made.attributes, form.encoding)
+        limits.check_neurons(layer, made.name, made.attributes, form.nir[0])

@@ -179,7 +179,7 @@ def validate(tables: Tables, source: str) -> Recipe:
             pass
     if not any(len(key) > DEEPEST for key, _ in problems):
         problems = _all_problems(tables, problems)
-    raise RecipeError("\n".join(f"{source}: {_dotted(key)}: {what}" for key, what in problems))
+    raise RecipeError(*(f"{source}: {_dotted(key)}: {what}" for key, what in problems))
 
 
 def _all_problems(tables: Tables, problems: list[tuple[Key, str]]) -> list[tuple[Key, str]]:

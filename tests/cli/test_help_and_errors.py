@@ -262,6 +262,14 @@ def test_missing_and_foreign_files(run_here: Run, tmp_path: Path, arguments: lis
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("command", ["train", "eval", "strip", "export", "energy", "compare", "recipes"])
+def test_a_name_with_a_line_end_is_one_line(run_here: Run, command: str) -> None:
+    code = 2 if command in ("train", "recipes") else 4
+    said = error(run_here(command, "no\nfile\u2028.onnx"), code)
+    assert said.startswith(r"no\nfile\u2028.onnx: no such ")
+    assert len(said.splitlines()) == 1
+
+
 @pytest.mark.usefixtures("files")
 def test_a_foreign_file_in_a_process_of_its_own(run: Run) -> None:
     """Warnings and what libraries write at exit would show here only."""
@@ -278,7 +286,7 @@ def test_what_a_terminal_cannot_print_is_escaped(encoding: str) -> None:
     program = (
         "from snnsc import cli; from snnsc.cli.console import console, fail, say\n"
         "def show():\n"
-        "    say('a \\u8a9e\\udcff'); console().print('b \\u8a9e\\udcff'); fail('c \\u8a9e\\udcff', 4)\n"
+        "    say('a \\u8a9e\\udcff'); console().print('b \\u8a9e\\udcff'); fail(4, 'c \\u8a9e\\udcff')\n"
         "cli.app = show; cli.main()"
     )
     done = subprocess.run(

@@ -20,7 +20,7 @@ import numpy as np
 from snnsc.energy.graph.paths import file_size, reason
 from snnsc.errors import DataError
 
-_REMEDY = "give an .npz or .npy with samples"
+_REMEDY = "give an .npz or .npy with samples, or a recipe"
 _LARGEST_ARCHIVE = 2**32  # bytes of compressed arrays held in memory
 _LONGEST_HEADER = 2**16
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a zip archive: signature, lengths of name and of extra field
@@ -36,6 +36,17 @@ _DAMAGE = (
 
 LABELS = "labels"
 """Array of a file of samples that is no sample."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an .npz or an .npy by its first bytes.
+
+    Raises:
+        DataError: The file is missing.
+    """
+    file_size(path, DataError, _REMEDY)
+    with _blaming(f"{path}: cannot be read"), path.open("rb") as file:
+        return file.read(6).startswith((b"\x93NUMPY", b"PK"))
 
 
 def array_names(path: Path) -> list[str]:

@@ -129,6 +129,8 @@ def _specialise(flattener: Flattener, feeds: dict[str, np.ndarray]) -> tuple[Gra
     for graph_input in graph.inputs:
         shape = feeds[graph_input.name].shape
         key.append(shape[: graph_input.batch_axis] + shape[graph_input.batch_axis + 1 :])
+        if graph_input.is_file:  # what is in it decides on every other size
+            key.append((hash(feeds[graph_input.name].tobytes()),))
     key.append(tuple(int(feeds[name].reshape(-1)[0]) if name in feeds else -1 for name in graph.options))
     straight, taken = flattener.straight(feeds)
     return straight, (*key, *taken)
@@ -142,7 +144,8 @@ def _zero_shape(graph: Graph, name: str, batch: int) -> tuple[int, ...]:
     if graph_input.batch_axis == 1 and dims[0] is None:
         dims[0] = graph.steps
     if any(d is None for d in dims):
-        msg = f"{graph.source}: input {name!r} {graph_input.describe()} leaves sizes open; give --inputs with samples"
+        told = f"{graph.source}: input {name!r} {graph_input.describe()} leaves sizes open"
+        msg = f"{told}; give --inputs with samples, or a recipe"
         raise ModelFileError(msg)
     shape = tuple(d for d in dims if d is not None)
     if prod(shape) > LARGEST_INPUT:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from snnsc.energy.counting.archive import LABELS, array_names, read_arrays
+from snnsc.energy.counting.archive import LABELS, array_names, is_archive, read_arrays
+from snnsc.energy.counting.images import check_image
 from snnsc.energy.graph.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput
 from snnsc.errors import DataError
 
@@ -17,12 +19,26 @@ _ELEMENTS_A_BATCH = 2**21
 _SAMPLES_A_BATCH = 32
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Samples that are no file of arrays, such as the data of a recipe.
+
+    Attributes:
+        name: What they are called.
+        batches: Gives them all, for a graph, at every call; batches of any size.
+    """
+
+    name: str
+    batches: Callable[[Graph], Iterable[dict[str, np.ndarray]]]
+
+
 def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
     """Read samples for a graph and yield them in batches.
 
     The file is checked before the first batch: .npz with one array for each graph input by its name, or with a
     single array, of any name, where the graph has one input; or one .npy. Axes as the graph declares them, any number
-    of samples. An .npz may also bring the graph's options, such as T, and `labels`, which are not read.
+    of samples. For a graph that takes the bytes of a file it may be that file, or an array of its bytes. An .npz may
+    also bring the graph's options, such as T, and `labels`, which are not read.
 
     Values are taken as they are: nothing is normalised. They are converted to the declared type where that loses
     nothing but digits beyond its precision. Arrays are mapped, not loaded, but for those of a compressed .npz (up to
@@ -35,19 +51,39 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
     return _batches(_read(path, graph), graph, path)
 
 
-def load_told(path: Path, graph: Graph) -> tuple[Graph, Iterator[dict[str, np.ndarray]]]:
-    """As `load_inputs`, with the graph; where its file does not say what its inputs hold, all samples together do.
+def load_told(source: Path | Samples, graph: Graph) -> tuple[Graph, Iterator[dict[str, np.ndarray]]]:
+    """As `load_inputs`, of other samples too, with the graph.
+
+    Where the graph's file does not say what its inputs hold, all samples together do.
 
     Event frames of 0 and 1 are `binary`, whole numbers `integer`; the counting asserts it again, as it does all kinds.
 
     Raises:
         DataError: As `load_inputs`, here also of values.
     """
-    arrays = _read(path, graph)
+    if isinstance(source, Samples):
+        read = partial(_in_parts, source, graph)
+    else:
+        read = partial(_batches, _read(source, graph), graph, source)
     if "snnsc.input" not in graph.metadata:
-        kinds = _kinds(graph, _batches(arrays, graph, path))
+        kinds = _kinds(graph, read())
         graph = replace(graph, inputs=tuple(replace(i, kind=kinds[i.name]) for i in graph.inputs))
-    return graph, _batches(arrays, graph, path)
+    return graph, read()
+
+
+def _in_parts(samples: Samples, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of samples, checked, in parts that fit in memory."""
+    for batch in samples.batches(graph):
+        feeds = check_batch(graph, batch)
+        size = _part_size(graph, feeds)
+        for start in range(0, batch_size(graph, feeds), size):
+            yield take_samples(graph, feeds, slice(start, start + size))
+
+
+def _part_size(graph: Graph, arrays: dict[str, np.ndarray]) -> int:
+    elements = sum(arrays[i.name].size for i in graph.inputs) // batch_size(graph, arrays)
+    fixed = next((i.fixed_batch for i in graph.inputs if i.fixed_batch is not None), None)
+    return fixed or max(1, min(_SAMPLES_A_BATCH, _ELEMENTS_A_BATCH // max(elements, 1)))
 
 
 def _kinds(graph: Graph, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, str]:
@@ -67,9 +103,13 @@ def _kinds(graph: Graph, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, 
 
 def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     """The arrays of a file that a graph takes, checked but for their values."""
-    chosen = _match(path, array_names(path), graph)
-    read = read_arrays(path, chosen.values())
-    arrays = {name: array for name, member in chosen.items() if (array := read[member]) is not None}
+    if len(graph.inputs) == 1 and graph.inputs[0].is_file and not is_archive(path):
+        arrays = {graph.inputs[0].name: np.fromfile(path, np.uint8)}
+    else:
+        chosen = _match(path, array_names(path), graph)
+        read = read_arrays(path, chosen.values())
+        arrays = {name: array for name, member in chosen.items() if (array := read[member]) is not None}
+    arrays |= {i.name: arrays[i.name][None] for i in graph.inputs if i.is_file and arrays[i.name].ndim == 1}
     for graph_input in graph.inputs:
         _check_array(f"{path}: array {graph_input.name!r}", arrays[graph_input.name], graph_input)
     _check_equal(f"{path}", arrays, graph)
@@ -94,6 +134,8 @@ def check_batch(graph: Graph, batch: dict[str, np.ndarray]) -> dict[str, np.ndar
         where = f"{graph.source}: input {graph_input.name!r}"
         _check_array(where, array, graph_input)
         feeds[graph_input.name] = _convert(where, array, graph_input)
+        if graph_input.is_file:
+            check_image(where, feeds[graph_input.name])
     _check_equal(graph.source, feeds, graph)
     return feeds | _options(f"{graph.source}: input", batch, graph)
 
@@ -227,10 +269,7 @@ def _whole_numbers(dtype: np.dtype) -> tuple[int, int]:
 
 
 def _batches(arrays: dict[str, np.ndarray], graph: Graph, path: Path) -> Iterator[dict[str, np.ndarray]]:
-    total = batch_size(graph, arrays)
-    elements = sum(arrays[i.name].size for i in graph.inputs) // total
-    fixed = next((i.fixed_batch for i in graph.inputs if i.fixed_batch is not None), None)
-    size = fixed or max(1, min(_SAMPLES_A_BATCH, _ELEMENTS_A_BATCH // max(elements, 1)))
+    total, size = batch_size(graph, arrays), _part_size(graph, arrays)
     options = {name: arrays[name] for name in graph.options if name in arrays}
     for start in range(0, total, size):
         part = take_samples(graph, {i.name: arrays[i.name] for i in graph.inputs}, slice(start, start + size))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from snnsc.energy.graph.quantized import describe
 from snnsc.energy.graph.sequences import as_tensors
 from snnsc.energy.graph.sizes import refuse_huge_values
 from snnsc.energy.graph.subgraphs import as_neuron
+from snnsc.energy.graph.whole import SUFFIX
 from snnsc.errors import ModelFileError
 from snnsc.file_format import FORMAT_KEY, check_format
 
@@ -113,6 +115,7 @@ def build(
     steps = _steps(metadata, initializers if "T" in options else {}, source)
     inputs = [v for v in proto.graph.input if v.name not in initializers]
     axis, kind = _input_facts(metadata, source)
+    files = {v.name for v in inputs if any(v.name + SUFFIX in node.output for node in live)}
     states = _states(metadata, source)
     read = Graph(
         model=proto,
@@ -122,6 +125,8 @@ def build(
             _read_input(
                 v, _batch_axis(v, live) if axis is None else axis, kind if v.name not in states else "real", source
             )
+            if v.name not in files
+            else replace(_read_input(v, 0, "real", source), is_file=True)
             for v in inputs
         ),
         options=options,

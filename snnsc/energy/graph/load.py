@@ -13,15 +13,16 @@ from snnsc.energy.graph.nodes import NEURON_DOMAIN
 from snnsc.energy.graph.paths import file_size, reason
 from snnsc.energy.graph.sizes import SMALL, refuse_huge_calls
 from snnsc.energy.graph.sparse import without_sparse
+from snnsc.energy.graph.whole import with_sample_axis
 from snnsc.errors import ModelFileError, RecipeError
 from snnsc.nir.lower import to_onnx
 from snnsc.nir.read import read_nir
-from snnsc.sessions import PROTOBUF_ERRORS
+from snnsc.sessions import EXTENSIONS, PROTOBUF_ERRORS
 
 OLDEST_OPSET = 7
 _LARGEST_FILE = 2**31  # bytes; protobuf reads no more
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.training"} | {
-    *("com.microsoft", "com.microsoft.experimental", "com.microsoft.nchwc", "com.ms.internal.nhwc"),
+    *(EXTENSIONS, "com.microsoft", "com.microsoft.experimental", "com.microsoft.nchwc", "com.ms.internal.nhwc"),
 }
 UNREADABLE = (
     *PROTOBUF_ERRORS,
@@ -120,7 +121,7 @@ def validate(proto: onnx.ModelProto, source: str) -> tuple[onnx.ModelProto, int]
         if any(node.op_type == "Loop" for node in every_node(function.node)):
             msg = f"{source}: function {function.domain}::{function.name} holds a Loop, which no neuron of ours does"
             raise ModelFileError(msg)
-    return inlined, opset
+    return with_sample_axis(inlined, opset), opset
 
 
 def _texts(proto: onnx.ModelProto) -> Iterator[str | bytes]:

@@ -36,6 +36,7 @@ class GraphInput:
         dims: Declared size of each axis; None where the graph leaves it open.
         batch_axis: The axis that counts samples.
         kind: What its values are: `real`, `binary` or `integer` (event counts); real unless our metadata say so.
+        is_file: It is the bytes of a file, `[1, bytes]`: one sample, which no axis of the graph's own counts.
     """
 
     name: str
@@ -43,6 +44,7 @@ class GraphInput:
     dims: tuple[int | None, ...]
     batch_axis: int
     kind: str = "real"
+    is_file: bool = False
 
     @property
     def fixed_batch(self) -> int | None:
@@ -52,7 +54,7 @@ class GraphInput:
     def describe(self) -> str:
         """The shape as the graph declares it, for messages: `[N,3,32,32]`."""
         dims = [("N" if i == self.batch_axis else "?") if d is None else str(d) for i, d in enumerate(self.dims)]
-        return "[" + ",".join(dims) + "]"
+        return "[" + ",".join(dims[self.is_file :]) + "]"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ def follow(graph: Graph, shapes: dict[str, Shape], batch: int) -> dict[str, int]
         shapes: Concrete shape of every value that depends on samples, from one run.
         batch: Number of samples in that run.
     """
+    if any(i.is_file for i in graph.inputs):  # one sample, of which every value is a part
+        return {name: prod(shape) for name, shape in shapes.items() if prod(shape)}
     inner = {i.name: prod(shapes[i.name][i.batch_axis + 1 :]) for i in graph.inputs}
     for node in graph.nodes:
         sources = graph.data_inputs(node)

@@ -5,7 +5,7 @@ A fully connected layer that reads the maps of a convolution is one with a kerne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from snnsc.energy.counting.counts import Counts, LayerCount
@@ -19,7 +19,7 @@ _UNKNOWN = "shapes or sources of some layers are not known"
 
 @dataclass(frozen=True)
 class Finding:
-    """One check; `fits` is None where it could not be made."""
+    """One check; `fits` is None where it could not be made, `short` the reason with the worst layer alone."""
 
     name: str
     fits: bool | None
@@ -29,6 +29,7 @@ class Finding:
     more_chips: bool
     reason: str
     source: str
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def check_layers(counts: Counts, limits: Limits) -> Iterator[Finding]:
     windows = [window for layer in linear if (window := _window(layer, rows))]
     complete = len(windows) == len(linear)
     if limits.kernels:
-        squares = {(w.name, w.kernel[0] if w.kernel[0] == w.kernel[1] else w.kernel) for w in windows}
+        squares: set[tuple[str, int | tuple[int, ...]]] = {
+            (w.name, w.kernel[0] if w.kernel[0] == w.kernel[1] else w.kernel) for w in windows
+        }
         yield _sizes("square kernels", squares, limits.kernels, complete)
     if limits.strides:
         strides = {(w.name, side) for w in windows for side in w.strides}
@@ -123,25 +126,41 @@ def _window(layer: LayerCount, rows: dict[str, LayerCount]) -> Window | None:
     return Window(layer.name, channels, outputs[0], (height, width), (1, 1), 0, (height, width), (1, 1))
 
 
-def _sizes(name: str, found: Iterable[tuple[str, object]], allowed: Sizes, complete: bool) -> Finding:
-    wrong = sorted(f"{layer}: {_shown(size)}" for layer, size in found if size not in allowed.values)
-    reason = f"{'; '.join(wrong)}; there are {', '.join(map(str, allowed.values))}" if wrong else ""
-    return _known(name, not wrong, reason, allowed.unit, allowed.source, complete)
+def _sizes(name: str, found: Iterable[tuple[str, int | tuple[int, ...]]], allowed: Sizes, complete: bool) -> Finding:
+    worst_first = sorted(found, key=lambda pair: (-max(_sides(pair[1])), pair[0]))
+    wrong = [f"{layer}: {_shown(size)}" for layer, size in worst_first if size not in allowed.values]
+    return _known(name, wrong, f"there are {', '.join(map(str, allowed.values))}", allowed, complete)
 
 
 def _largest(name: str, limit: Limit, needs: dict[str, int], complete: bool) -> Finding:
     most = max(needs.values(), default=0)
-    wrong = [layer for layer, need in needs.items() if need > limit.value]
-    known = _known(name, not wrong, ", ".join(wrong), limit.unit, limit.source, complete)
-    needed = most if wrong or complete else None
-    return Finding(name, known.fits, needed, limit.value, limit.unit, False, known.reason, limit.source)
+    wrong = beyond(needs, limit.value)
+    if not wrong and not complete:
+        return Finding(name, None, None, limit.value, limit.unit, False, _UNKNOWN, limit.source)
+    told = (", ".join(wrong), limit.source, worst(wrong))
+    return Finding(name, not wrong, most, limit.value, limit.unit, False, *told)
 
 
-def _known(name: str, ok: bool, reason: str, unit: str, source: str, complete: bool) -> Finding:
+def beyond(needs: Mapping[str, float], most: float) -> list[str]:
+    """Layers that need more than there is, the worst first."""
+    wrong = [layer for layer, need in needs.items() if need > most]
+    return sorted(wrong, key=lambda layer: needs[layer], reverse=True)
+
+
+def worst(broken: Sequence[str]) -> str:
+    """The first of them, and how many more there are; empty for none."""
+    if len(broken) < 2:
+        return "".join(broken)
+    return f"{broken[0]} and {len(broken) - 1} more layer{'' if len(broken) == 2 else 's'}"
+
+
+def _known(name: str, wrong: Sequence[str], allowed: str, sizes: Sizes, complete: bool) -> Finding:
     """One layer that does not fit decides; that all fit takes all of them."""
-    if ok and not complete:
-        return Finding(name, None, None, None, unit, False, _UNKNOWN, source)
-    return Finding(name, ok, None, None, unit, False, reason, source)
+    if not wrong:
+        fits = True if complete else None
+        return Finding(name, fits, None, None, sizes.unit, False, "" if complete else _UNKNOWN, sizes.source)
+    told = f"{'; '.join(wrong)}; {allowed}", sizes.source, f"{worst(wrong)}; {allowed}"
+    return Finding(name, False, None, None, sizes.unit, False, *told)
 
 
 def _pools(counts: Counts, allowed: Sizes) -> Finding:
@@ -161,8 +180,7 @@ def _pools(counts: Counts, allowed: Sizes) -> Finding:
         elif any(size not in allowed.values for size in (*kernel, *strides)) or kernel != strides:
             wrong.append(f"{layer.name}: {_shown(kernel)}")
     sizes = ", ".join(map(str, allowed.values))
-    reason = f"{'; '.join(wrong)}; windows are added up, of {sizes}" if wrong else ""
-    return _known("sum pools", not wrong, reason, allowed.unit, allowed.source, complete)
+    return _known("sum pools", wrong, f"windows are added up, of {sizes}", allowed, complete)
 
 
 def _destinations(counts: Counts, rows: dict[str, LayerCount], limit: Limit) -> Finding:
@@ -193,20 +211,24 @@ def _cores(windows: list[Window], cores: LayerCores, complete: bool) -> Finding:
     memories = list(zip(cores.kernel_words, cores.neuron_words, strict=True))
     needs = [(window.kernel_words, window.neuron_words) for window in windows]
     too_large = [
-        f"{w.name}: {w.kernel_words} kernel words and {w.neuron_words} neuron words"
-        for w in windows
+        f"{w.name}: {w.kernel_words:,} kernel words and {w.neuron_words:,} neuron words"
+        for w in sorted(windows, key=lambda w: w.kernel_words + w.neuron_words, reverse=True)
         if not any(w.kernel_words <= kernel and w.neuron_words <= neuron for kernel, neuron in memories)
     ]
     if too_large:
-        reason = f"no core holds {'; '.join(too_large)}"
-        return Finding(name, False, len(windows), total, "cores", False, reason, cores.source)
+        told = f"no core holds {'; '.join(too_large)}", cores.source, f"no core holds {worst(too_large)}"
+        return Finding(name, False, len(windows), total, "cores", False, *told)
     placed = match(needs, memories)
     reason = "" if placed == len(windows) else f"{placed} of {len(windows)} layers find a core"
     return Finding(name, placed == len(windows), len(windows), total, "cores", True, reason, cores.source)
 
 
-def _shown(size: object) -> str:
-    return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
+def _sides(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    return size if isinstance(size, tuple) else (size,)
+
+
+def _shown(size: int | tuple[int, ...]) -> str:
+    return "x".join(map(str, _sides(size)))
 
 
 def _address_bits(size: int) -> int:

@@ -7,13 +7,13 @@ fewer cores. What a fact is missing for, or what depends on a placement, is `not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
 from snnsc.energy.counting.counts import Counts
-from snnsc.energy.pricing.conv_cores import Finding, check_layers
+from snnsc.energy.pricing.conv_cores import Finding, beyond, check_layers, worst
 from snnsc.energy.pricing.formulas import is_known, number
 from snnsc.energy.pricing.packing import Piece, first_fit
 from snnsc.energy.pricing.populations import Population, has_synapses, is_neuron, per_step, populations
@@ -37,6 +37,7 @@ class Check:
         more_chips: Whether more chips would help; None where it fits or was not checked.
         detail: Why it was not checked or does not fit, or what was compared.
         source: Where the limit was published.
+        short: `detail` with the worst layer alone, and how many more there are; empty where it names no layers.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Check:
     more_chips: bool | None
     detail: str
     source: str
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ def _capacities(found: tuple[Population, ...], limits: Limits, used: int | None)
         synapses = _sum(population.synapses for population in found)
         yield _compare("synapses", synapses, limits.synapses, more_chips=True, unknown=_UNPLACED)
     if limits.synaptic_memory_per_core:
-        most_bits = max((_bits(p, limits) or 0 for p in found), default=0) if _placed(found) else None
-        needed = None if most_bits is None else most_bits / _KIB
+        sizes = {p.name: (_bits(p, limits) or 0) / _KIB for p in found}
+        needed = max(sizes.values(), default=0) if _placed(found) else None
         yield _compare(
             "synapses of one neuron, on average of the layer", needed, limits.synaptic_memory_per_core,
-            more_chips=False, unknown=_UNPLACED,
+            more_chips=False, unknown=_UNPLACED, layers=sizes,
         )  # fmt: skip
     if limits.cores and limits.neurons_per_core:
         unknown = _UNPLACED if not _placed(found) else "the synapses of one neuron do not fit into a core"
@@ -138,24 +140,24 @@ def _room(limits: Limits) -> tuple[Limit, int] | None:
 def _hard(counts: Counts, found: tuple[Population, ...], limits: Limits) -> Iterator[Check]:
     """What more chips do not help with, or what depends on where neurons lie."""
     if limits.fan_in:
-        known = [p.fan_in for p in found if p.fan_in is not None]
-        most = max(known, default=0)
+        known = {p.name: p.fan_in for p in found if p.fan_in is not None}
+        most = max(known.values(), default=0)
         complete = len(known) == len(found) or most > limits.fan_in.value
-        yield _compare("fan-in", most if complete else None, limits.fan_in, more_chips=False, unknown=_NO_FAN_IN)
+        needed = most if complete else None
+        yield _compare("fan-in", needed, limits.fan_in, more_chips=False, unknown=_NO_FAN_IN, layers=known)
     if limits.axons_in_per_core:
         yield _axons_in(found, limits.axons_in_per_core)
     if limits.axons_out_per_core:
         why = "depends on the cores that the neurons of one core reach, so on their placement"
         yield _not_checked("axons out of a core", limits.axons_out_per_core, why)
     if limits.weight_bits:
-        widths = [number(row, "weight_bits") if is_known(row) else 0 for row in counts.layers if has_synapses(row)]
-        needed = max(widths) if widths and all(widths) else None
-        wide = [row.name for row in counts.layers if has_synapses(row) and number(row, "weight_bits") == needed]
-        fits = needed is None or needed <= limits.weight_bits.value
-        told = "" if fits else f"quantise the weights first: {', '.join(wide[:2])}{' ...' if len(wide) > 2 else ''}"
+        widths = {row.name: number(row, "weight_bits") * is_known(row) for row in counts.layers if has_synapses(row)}
+        bits = max(widths.values()) if widths and all(widths.values()) else None
+        told = "quantise the weights first" if bits is not None and bits > limits.weight_bits.value else ""
         unknown = "the width of some weights is not known"
         yield _compare(
-            "bits of a weight", needed, limits.weight_bits, more_chips=False, unknown=unknown, told=told
+            "bits of a weight", bits, limits.weight_bits,
+            more_chips=False, unknown=unknown, told=told, layers=widths,
         )  # fmt: skip
     elif any(number(row, "weight_bits") > 8 for row in counts.layers if has_synapses(row)):
         why = "which widths it takes is not told; none of these chips is known to take floating-point weights"
@@ -175,9 +177,9 @@ def _layers(counts: Counts, limits: Limits) -> Iterator[Check]:
 def _axons_in(found: tuple[Population, ...], limit: Limit) -> Check:
     """A core needs an axon for each neuron that reaches it: at least a fan-in, at most all that its layers read."""
     name = "axons into a core"
-    fan_in = max((p.fan_in or 0 for p in found), default=0)
-    if fan_in > limit.value:
-        return _compare(name, fan_in, limit, more_chips=False)
+    fan_in = {p.name: p.fan_in or 0 for p in found}
+    if (most := max(fan_in.values(), default=0)) > limit.value:
+        return _compare(name, most, limit, more_chips=False, layers=fan_in)
     inputs = [p.inputs for p in found if p.inputs is not None]
     if len(inputs) == len(found) and max(inputs, default=0) <= limit.value:
         told = "one layer a core; layers that share a core share its axons"
@@ -252,14 +254,18 @@ def _compare(
     available: float | None = None,
     unknown: str = "a shape is not known",
     told: str = "",
+    layers: Mapping[str, float] | None = None,
 ) -> Check:
+    """A check of a number; `layers` tells what each layer needs of it."""
     most = limit.value if available is None else available
     if needed is None:
         return Check(name, "not checked", None, most, limit.unit, None, None, unknown, limit.source)
     if needed <= most:
         return Check(name, "fits", needed, most, limit.unit, None, None, told, limit.source)
-    told = told or (f"{ceil(needed / most)} chips would hold them" if more_chips else "more chips do not help")
-    return Check(name, "does not fit", needed, most, limit.unit, needed - most, more_chips, told, limit.source)
+    told = told or (f"{ceil(needed / most):,} chips would hold them" if more_chips else "more chips do not help")
+    broken = beyond(layers or {}, most)
+    detail, short = (f"{told}: {', '.join(broken)}", f"{told}: {worst(broken)}") if broken else (told, "")
+    return Check(name, "does not fit", needed, most, limit.unit, needed - most, more_chips, detail, limit.source, short)
 
 
 def _not_checked(name: str, limit: Limit, reason: str) -> Check:
@@ -281,6 +287,7 @@ def _finding(finding: Finding) -> Check:
         more_chips=finding.more_chips if finding.fits is False else None,
         detail=finding.reason,
         source=finding.source,
+        short=finding.short,
     )
 
 

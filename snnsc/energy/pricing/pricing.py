@@ -10,9 +10,9 @@ the other kinds, which are for spikes, have none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, isfinite, log2
-from typing import assert_never
+from typing import Literal, assert_never
 
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.pricing import formulas
@@ -31,6 +31,7 @@ from snnsc.errors import RecipeError
 
 __all__ = ["EqualInformation", "Price", "load_targets", "price"]
 
+Static = Literal["charged", "included", "not published"]
 _PJ_PER_MW = 1e9  # in one second
 _FREE_OF_SAMPLES = {"neuron_pj"}  # of arithmetic targets: updates follow from shapes
 
@@ -73,6 +74,8 @@ class Price:
         not_priced: Neuron kinds whose updates are charged 0, as nothing is known of their operations.
         assumptions: What is taken for granted, sentence by sentence.
         target: The target.
+        static: Where a rate was told, what became of the static power: `charged`; `included` in the price of an event
+            already; `not published`. None without a rate.
     """
 
     model: str
@@ -87,6 +90,7 @@ class Price:
     not_priced: tuple[str, ...]
     assumptions: tuple[str, ...]
     target: Target = field(repr=False)
+    static: Static | None = None
 
     @property
     def constants(self) -> dict[str, Quantity]:
@@ -126,7 +130,8 @@ def price(counts: Counts, targets: Sequence[Target | str] | None = None, rate: f
     works = [formulas.measured(layer, counts.samples) for layer in counts.layers] if counts.samples else []
     steps = _time_steps(counts)
     bounds = [formulas.worst(layer, counts.samples, steps) for layer in counts.layers]
-    return [_price(counts, target, works, bounds, rate) for target in given]
+    prices = [_price(counts, target, works, bounds, rate) for target in given]
+    return prices if rate is None else [replace(entry, static=_static_power(entry.target)) for entry in prices]
 
 
 def _target(target: Target | str) -> Target:
@@ -200,6 +205,12 @@ def _static(target: Target, rate: float | None) -> Terms:
     if rate is None or not isinstance(target, EventTarget) or target.static_power is None:
         return {}
     return {"static_pj": target.static_power.value * _PJ_PER_MW / rate}
+
+
+def _static_power(target: Target) -> Static:
+    if not isinstance(target, EventTarget):
+        return "not published"
+    return "included" if target.includes_static else "charged" if target.static_power else "not published"
 
 
 def _ann(works: list[Work], target: Target) -> float | None:

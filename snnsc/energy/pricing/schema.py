@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from snnsc.recipe.schema.spec import ImpossibleCombination, NonNegative, Positive, Spec
 
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, StringConstraints(pattern=r"\S")]
+"""Words, not blanks alone."""
 Grade = Literal["measured", "simulated", "vendor", "secondary"]
 
 

@@ -48,8 +48,10 @@ def load_targets(extra: Path | None = None) -> tuple[Target, ...]:
     if extra is None:
         return shipped
     own = read_target(extra)
-    if own.name in {target.name for target in shipped}:
-        raise RecipeError(f"{extra}: name: {own.name!r} is a target that comes with snnsc; choose another name")
+    taken = next((target.name for target in shipped if target.name.lower() == own.name.lower()), None)
+    if taken is not None:
+        also = "" if taken == own.name else f" (as {taken!r})"
+        raise RecipeError(f"{extra}: name: {own.name!r} is a target that comes with snnsc{also}; choose another name")
     return (*shipped, own)
 
 
@@ -105,7 +107,7 @@ def _parse(text: str, source: str) -> Target:
         return _ADAPTER.validate_json(json.dumps(tables, default=str))
     except ValidationError as e:
         lines = [line for item in e.errors(include_url=False) for line in _lines(item)]
-        raise RecipeError("\n".join(f"{source}: {line}" for line in lines)) from e
+        raise RecipeError(*(f"{source}: {line}" for line in lines)) from e
     except (ValueError, RecursionError) as e:  # a number of thousands of digits, or nested a thousand deep, too
         raise RecipeError(f"{source}: is not TOML: {' '.join(str(e).split())[:200]}") from e
 
@@ -131,6 +133,8 @@ def _lines(item: Any) -> list[str]:  # noqa: ANN401
             return [
                 f"kind: must be one of {', '.join(_KINDS)}" + (f", not {context['tag']!r}" if "tag" in context else "")
             ]
+        case "string_pattern_mismatch" if context["pattern"] == r"\S":
+            return [f"{where}: must be some words, not {_shown(item['input'])}"]
         case "model_type" | "model_attributes_type":
             return [f"{where}: must be a table such as {_EXAMPLE}, not {_shown(item['input'])}"]
         case _:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from snnsc.energy.report.markup import Markup, element, join
+from snnsc.energy.report.markup import Markup, element, join, name
 from snnsc.energy.report.wording import percent
 
 MOST_COLUMNS = 64
@@ -37,7 +37,7 @@ def bars(rows: Sequence[Bar]) -> Markup:
         (
             element(
                 "li",
-                element("span", row.name, class_="name"),
+                element("span", name(row.name), class_="name"),
                 element(
                     "span",
                     (element("span", class_=c, style=f"width:{100 * n / longest:.3f}%") for c, n in row.parts if n > 0),
@@ -53,20 +53,20 @@ def bars(rows: Sequence[Bar]) -> Markup:
     )
 
 
-def switch(title: str, name: str, views: Sequence[tuple[str, Markup]], first: str = "") -> Markup:
+def switch(title: str, group: str, views: Sequence[tuple[str, Markup]], first: str = "") -> Markup:
     """Several views of which one is shown at a time, by radio buttons alone.
 
     Args:
         title: What is chosen.
-        name: Unique in the page.
+        group: Unique in the page.
         views: (label, content).
         first: Label of the one that is shown at the start; the very first if there is none of it.
     """
     start = next((i for i, (label, _) in enumerate(views) if label == first), 0)
     parts = []
     for index, (label, content) in enumerate(views):
-        place = f"{name}-{index}"
-        parts.append(element("input", type_="radio", name=name, id_=place, checked=index == start))
+        place = f"{group}-{index}"
+        parts.append(element("input", type_="radio", name=group, id_=place, checked=index == start))
         parts.append(element("label", label, for_=place))
         parts.append(element("div", content, class_="panel"))
     return element("fieldset", element("legend", title), parts, class_="switch")
@@ -90,7 +90,7 @@ def heat_map(caption: str, rows: Sequence[tuple[str, Sequence[float]]]) -> Marku
     """
     steps = max(len(values) for _, values in rows)
     width = ceil(steps / MOST_COLUMNS)
-    pooled = [(name, _pool(values, width)) for name, values in rows]
+    pooled = [(title, _pool(values, width)) for title, values in rows]
     top = max((value for _, values in pooled for value in values), default=0) or 1.0
     columns = ceil(steps / width)
     few = columns <= _FEW_COLUMNS
@@ -99,11 +99,11 @@ def heat_map(caption: str, rows: Sequence[tuple[str, Sequence[float]]]) -> Marku
     body = [
         element(
             "tr",
-            element("th", name, scope="row"),
+            element("th", name(title), scope="row"),
             (_cell(value, top, labels[i], few=few) for i, value in enumerate(values)),
             (element("td") for _ in range(columns - len(values))),
         )
-        for name, values in pooled
+        for title, values in pooled
     ]
     table = element(
         "table",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from snnsc.energy.report.wording import Found, basis
+from snnsc.energy.report.wording import Found, basis, limits, printable, spiking, stripped, unpublished
 
 TOTALS = {
     "dense_macs": "dense MACs",
@@ -62,6 +62,29 @@ class Comparison:
         while len(set(parts)) > 1 and all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
             parts = [p[:-1] for p in parts]
         return [str(PurePath(*p)) for p in parts]
+
+    def titles(self) -> tuple[str, str]:
+        """What stands above the energies and above their ratios to the twins'."""
+        kinds = [spiking(report) for report in self.reports]
+        if all(kinds):
+            return "SNN, energy", "SNN / ANN twin"
+        return ("energy", "ratio to the twin") if any(kinds) else ("energy, zeros skipped", "skipped / dense")
+
+    def findings(self) -> list[str]:
+        """What each network was counted on and what limits its figures; what holds for several is said once."""
+        labels = [printable(label) for label in self.labels()]
+        said: dict[str, list[str]] = {}
+        for label, report in zip(labels, self.reports, strict=True):
+            for line in (basis(report), *limits(report), *unpublished(report)):
+                said.setdefault(line, []).append(label)
+        lines = [line if len(whose) == len(labels) else f"{', '.join(whose)}: {line}" for line, whose in said.items()]
+        without = [label for label, report in zip(labels, self.reports, strict=True) if not spiking(report)]
+        if 0 < len(without) < len(labels):
+            lines.append(
+                f"{', '.join(without)}: no neurons; the energy is that with zero inputs skipped, the twin the same "
+                "network with none skipped"
+            )
+        return [line for line in (*lines, stripped(self.reports, labels)) if line]
 
     def warnings(self) -> list[str]:
         """Why the figures may not be comparable: other samples, or none."""

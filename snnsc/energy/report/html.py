@@ -10,7 +10,7 @@ from importlib import resources
 
 from snnsc.energy.report.charts import Bar, bars, switch
 from snnsc.energy.report.comparison import TOTALS, Comparison
-from snnsc.energy.report.markup import Markup, element, join
+from snnsc.energy.report.markup import Markup, element, join, name
 from snnsc.energy.report.sections import network, scrolling, table
 from snnsc.energy.report.wording import HEADLINE, Found, basis, number, price, priced, times
 
@@ -58,8 +58,8 @@ def _comparison(several: Comparison, labels: Sequence[str]) -> Markup:
     warnings = several.warnings()
     told = element("div", element("ul", (element("li", line) for line in warnings)), class_="findings")
     views = [
-        (name, bars([Bar(label, (("energy", e["snn_pj"]),), _relative(e, rows[0][1])) for label, e in rows]))
-        for name, rows in _energies(several, labels)
+        (model, bars([Bar(label, (("energy", e["snn_pj"]),), _relative(e, rows[0][1])) for label, e in rows]))
+        for model, rows in _energies(several, labels)
     ]
     return element(
         "section",
@@ -77,7 +77,7 @@ def _energies(several: Comparison, labels: Sequence[str]) -> list[tuple[str, lis
     """Price models that price every network -> (label, price)."""
     columns = zip(*(report["energy"] for report in several.reports), strict=True)
     rows = [(entries[0]["model"], list(zip(labels, entries, strict=True))) for entries in columns]
-    return [(name, each) for name, each in rows if all(entry["snn_pj"] is not None for _, entry in each)]
+    return [(model, each) for model, each in rows if all(entry["snn_pj"] is not None for _, entry in each)]
 
 
 def _totals(several: Comparison, labels: Sequence[str]) -> Markup:
@@ -85,16 +85,16 @@ def _totals(several: Comparison, labels: Sequence[str]) -> Markup:
     body = [
         element(
             "tr",
-            element("th", name, scope="row"),
+            element("th", what, scope="row"),
             (
                 element("td", f"{number(found['totals'][key])}{times(found['totals'][key], base[key])}")
                 for found in several.reports
             ),
         )
-        for key, name in TOTALS.items()
+        for key, what in TOTALS.items()
     ]
     title = "operations of each network"
-    return scrolling(title, table(title, ("", *labels), body))
+    return scrolling(title, table(title, ("", *map(name, labels)), body))
 
 
 def _prices(several: Comparison, labels: Sequence[str]) -> Markup:
@@ -108,7 +108,7 @@ def _prices(several: Comparison, labels: Sequence[str]) -> Markup:
         if any(priced(entry) for entry in entries)
     ]
     title = "energy of each network by price model"
-    return scrolling(title, table(title, ("price model", *labels), body))
+    return scrolling(title, table(title, ("price model", *map(name, labels)), body))
 
 
 def _relative(entry: Found, first: Found) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -15,7 +16,8 @@ class Markup(str):
 
 
 Child = str | Iterable[str]
-_VOID = frozenset({"input", "meta", "br"})
+_VOID = frozenset({"input", "meta", "wbr"})
+_WORDS = re.compile(r"(?<=[/._:-])")
 
 
 def element(tag: str, *children: Child, **attributes: str | float | bool | None) -> Markup:
@@ -41,6 +43,11 @@ def join(*children: Child) -> Markup:
     """Several pieces after each other."""
     parts = (part for child in children for part in ([child] if isinstance(child, str) else child))
     return Markup("".join(part if isinstance(part, Markup) else _text(part) for part in parts))
+
+
+def name(text: str) -> Markup:
+    """A name from a file, which may break between its words."""
+    return Markup(element("wbr").join(_text(word) for word in _WORDS.split(text)))
 
 
 def _text(text: str) -> str:

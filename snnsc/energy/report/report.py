@@ -9,7 +9,7 @@ from pathlib import Path
 from snnsc.energy.counting.counting import count, dense
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.counting.embedded import read_embedded
-from snnsc.energy.counting.inputs import load_told
+from snnsc.energy.counting.inputs import Samples, load_told
 from snnsc.energy.graph.graph import STATISTICS_KEY, Graph, read_graph
 from snnsc.energy.pricing.fit import Fit, fit
 from snnsc.energy.pricing.pricing import Price, price
@@ -107,10 +107,11 @@ class Report:
         not_priced                  kinds of neurons whose updates are charged 0
         equal                       the ANN twin at ceil(log2(T + 1)) bits, see `pricing.EqualInformation`
         constants, assumptions      published numbers with source and grade; what is taken for granted
+        static                      where a rate was told: charged, included, not published; see `pricing.Price`
 
     Keys of an entry of `fit`, one a chip: `target`, `verdict` (fits, does not fit, not checked), `cores_used`, `cores`,
     `more_chips` (whether they would help), `checks` (`name`, `verdict`, `needed`, `available`, `unit`,
-    `overflow`, `more_chips`, `detail`, `source`); see `fit.Fit`.
+    `overflow`, `more_chips`, `detail`, `source`, `short`); see `fit.Fit`.
 
     `not_counted` (`op`, `reason`, `count`, `nodes`, `share`: of the compute that they hide at most, null where not
     known) and `violations` (`value`, `kind`, `elements`, `samples`: what is not of the kind that the graph promises).
@@ -122,7 +123,7 @@ class Report:
     Relu, casts and moves of data cost nothing here.
 
     Attributes:
-        source: `embedded`, the file of the inputs, or `none`.
+        source: `embedded`, the file (or the recipe) of the inputs, or `none`.
         counts: The counts, exact.
         prices: One a target.
         fits: One a target that tells what its chip holds.
@@ -176,7 +177,7 @@ class Report:
 
 def estimate(
     model: Path,
-    inputs: Path | None = None,
+    inputs: Path | Samples | None = None,
     *,
     targets: Sequence[str] | None = None,
     rate: float | None = None,
@@ -189,7 +190,7 @@ def estimate(
 
     Args:
         model: An ONNX file, or a NIR file.
-        inputs: Samples, see `load_inputs`.
+        inputs: A file of samples, see `load_inputs`, or samples from elsewhere.
         targets: Names of targets, or `.toml` files of one's own; all that ship if not told.
         rate: Inferences a second, which share a chip's static power; not charged if not told.
         dt: Time step of a NIR file in seconds; default as `snnsc.nir.lower` says.
@@ -204,7 +205,7 @@ def estimate(
 
 def estimate_all(
     models: Sequence[Path],
-    inputs: Path | None = None,
+    inputs: Path | Samples | None = None,
     *,
     targets: Sequence[str] | None = None,
     rate: float | None = None,
@@ -233,9 +234,9 @@ def estimate_all(
     return reports
 
 
-def _count(graph: Graph, inputs: Path | None) -> tuple[Counts, str]:
+def _count(graph: Graph, inputs: Path | Samples | None) -> tuple[Counts, str]:
     if inputs is not None:
-        return count(*load_told(inputs, graph)), str(inputs)
+        return count(*load_told(inputs, graph)), inputs.name if isinstance(inputs, Samples) else str(inputs)
     if STATISTICS_KEY in graph.metadata:
         return read_embedded(graph), "embedded"
     return dense(graph), "none"
@@ -259,4 +260,5 @@ def _energy(entry: Price) -> dict[str, object]:
         "layers": None if entry.layers is None else dict(entry.layers),
         "equal": None if entry.equal is None else dict(vars(entry.equal)),
         "assumptions": list(entry.assumptions),
+        "static": entry.static,
     }

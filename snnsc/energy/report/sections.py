@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from snnsc.energy.report.charts import Bar, bars, heat_map, histogram, key, switch
-from snnsc.energy.report.markup import Markup, element, join
+from snnsc.energy.report.fits import amount, fit_reasons
+from snnsc.energy.report.markup import Markup, element, join, name
 from snnsc.energy.report.wording import (
     Found,
     basis,
@@ -14,13 +15,14 @@ from snnsc.energy.report.wording import (
     energy,
     equal,
     findings,
-    fit_reasons,
     headline,
+    heads,
     number,
     percent,
     price,
     ratio,
     shares,
+    spiking,
     unpublished,
 )
 
@@ -36,8 +38,7 @@ def network(found: Found, anchor: str) -> Markup:
 def cards(found: Found) -> Markup:
     """The headline figures."""
     first, network, totals = headline(found), found["network"], found["totals"]
-    spiking = any(row["neuron_updates"] for row in found["layers"])
-    what, twin = ("SNN", "ANN twin") if spiking else ("zero inputs skipped", "all inputs")
+    what, twin, _ = heads(found)
     shown = [
         (f"{what}, energy a sample", price(first), first["model"]),
         (f"{twin}, energy a sample", energy(first["ann_pj"]), "the same layers, run once, every input charged"),
@@ -45,7 +46,7 @@ def cards(found: Found) -> Markup:
         ("synaptic events a sample", number(totals["events"]), _range(network.get("events"), number)),
         ("dense MACs a sample", number(totals["dense_macs"]), "as if no input were zero, over all steps"),
     ]
-    if spiking:
+    if spiking(found):
         rate = network["firing_rate"]
         mean = None if rate is None else rate["mean"]
         shown.append(("firing rate, spikes a neuron and step", percent(mean), _range(rate, percent)))
@@ -89,7 +90,7 @@ def limits(found: Found) -> Markup:
 
 def prices(found: Found) -> Markup:
     """Every price model in one table."""
-    head = ("price model", "SNN", "ANN twin", "SNN / ANN", "what the SNN's energy is made of")
+    head = ("price model", *heads(found), "what the energy is made of")
     body: list[Markup] = []
     for title, entries in by_kind(found):
         body.append(element("tr", element("th", title, colspan=len(head), scope="rowgroup"), class_="group"))
@@ -133,7 +134,7 @@ def layers(found: Found, anchor: str) -> Markup:
     views += [("neuron updates", bars(updates))] if updates else []
     for entry in found["energy"]:
         if entry["layers"]:
-            shown = [Bar(name, (("energy", pj),), energy(pj)) for name, pj in entry["layers"].items() if pj]
+            shown = [Bar(layer, (("energy", pj),), energy(pj)) for layer, pj in entry["layers"].items() if pj]
             views.append((f"energy: {entry['model']}", bars(shown)))
     return element(
         "section", element("h2", "Layers"), switch("shown for each layer, a sample", f"{anchor}-view", views)
@@ -157,26 +158,26 @@ def rates(found: Found) -> Markup:
 
 def spread(found: Found) -> Markup:
     """How much the samples differ."""
-    rows = [(row["name"], row, "spikes", "neuron_updates") for row in found["layers"] if "spikes" in row["spread"]]
+    rows = [(row, "spikes", "neuron_updates") for row in found["layers"] if "spikes" in row["spread"]]
     title = "Firing rate over the samples"
     if not rows:
-        rows = [(row["name"], row, "events", "max_events") for row in found["layers"] if "events" in row["spread"]]
+        rows = [(row, "events", "max_events") for row in found["layers"] if "events" in row["spread"]]
         title = "Events over the samples, in percent of the possible ones"
     if not rows:
         return Markup()
-    shown = max(_last(row["spread"][key]["samples"]) for _, row, key, _ in rows)
-    body = [_spread_row(name, row, key, shown) for name, row, key, _ in rows]
+    shown = max(_last(row["spread"][key]["samples"]) for row, key, _ in rows)
+    body = [_spread_row(row, key, shown) for row, key, _ in rows]
     head = ("layer", "mean", "std", "min", "max", f"samples, from 0 to {percent(shown / 20)}")
     return element("section", element("h2", title), scrolling(title, table(title, head, body, words=1)))
 
 
-def _spread_row(name: str, row: Found, key: str, shown: int) -> Markup:
+def _spread_row(row: Found, key: str, shown: int) -> Markup:
     bins, most = row["spread"][key]["samples"], row["spread"][key]["to"] or 1
     mean, std, low, high = (value / most for value in (row[key], row["std"][key], row[f"{key}_min"], row[f"{key}_max"]))
-    label = f"{name}: mean {percent(mean)}, from {percent(low)} to {percent(high)}"
+    label = f"{row['name']}: mean {percent(mean)}, from {percent(low)} to {percent(high)}"
     picture = histogram(bins, shown, (20 * low, 20 * mean, 20 * high), label)
     cells = (element("td", percent(value)) for value in (mean, std, low, high))
-    return element("tr", element("th", name, scope="row"), cells, element("td", picture))
+    return element("tr", element("th", name(row["name"]), scope="row"), cells, element("td", picture, class_="wrap"))
 
 
 def _last(bins: Sequence[int]) -> int:
@@ -199,7 +200,10 @@ def scrolling(label: str, content: Markup) -> Markup:
 
 
 def table(caption: str, head: Sequence[str], body: Sequence[Markup], words: int = 0) -> Markup:
-    """A table; its caption is for those who hear it, and its last `words` columns hold text."""
+    """A table; its caption is for those who hear it.
+
+    Its last `words` columns hold text, which a phone has below the others.
+    """
     columns = (
         element("th", text, scope="col", class_="text" if i >= len(head) - words else None)
         for i, text in enumerate(head)
@@ -209,6 +213,8 @@ def table(caption: str, head: Sequence[str], body: Sequence[Markup], words: int 
         element("caption", caption, class_="hidden"),
         element("thead", element("tr", columns)),
         element("tbody", body),
+        class_="told" if words else None,
+        style=f"--numbers:{len(head) - words - 1}" if words else None,
     )
 
 
@@ -222,7 +228,7 @@ def fits(found: Found) -> Markup:
             "tr",
             element("th", entry["target"], scope="row"),
             element("td", entry["verdict"], class_=looks.get(entry["verdict"])),
-            element("td", fit_reasons(entry), class_="wrap"),
+            element("td", element("ul", (element("li", line) for line in fit_reasons(entry))), class_="wrap"),
         )
         for entry in found["fit"]
     ]
@@ -239,9 +245,6 @@ def fits(found: Found) -> Markup:
 
 
 def _limits(entry: Found) -> Markup:
-    def amount(value: float | None) -> str:
-        return "" if value is None else f"{value:,.6g}"
-
     body = [
         element(
             "tr",
@@ -275,21 +278,20 @@ def sources(found: Found) -> Markup:
 
 
 def _constants(entry: Found) -> Markup:
-    head = ("number", "value", "grade", "process", "supply", "source")
+    head = ("number", "value", "grade", "process, supply", "source")
     body = [
         element(
             "tr",
-            element("th", name.replace("_", " "), scope="row"),
+            element("th", title.replace("_", " "), scope="row"),
             element("td", f"{q['value']:g} {q['unit']}"),
             element("td", element("span", q["grade"], class_="badge")),
-            element("td", q["process"]),
-            element("td", "" if q["voltage"] is None else f"{q['voltage']:g} V"),
+            element("td", q["process"] + ("" if q["voltage"] is None else f", {q['voltage']:g} V")),
             element("td", q["source"], class_="wrap"),
         )
-        for name, q in entry["constants"].items()
+        for title, q in entry["constants"].items()
     ]
-    title = f"numbers of {entry['model']}"
-    return scrolling(title, table(title, head, body, words=1))
+    heading = f"numbers of {entry['model']}"
+    return scrolling(heading, table(heading, head, body, words=1))
 
 
 def origin(found: Found) -> Markup:
@@ -304,5 +306,5 @@ def origin(found: Found) -> Markup:
         ("input", told["input"]),
         ("written by", f"snnsc {told['version']}" if told["version"] else None),
     ]
-    listed = (join(element("dt", name), element("dd", element("code", value))) for name, value in facts if value)
+    listed = (join(element("dt", title), element("dd", element("code", value))) for title, value in facts if value)
     return element("section", element("h2", "Network and samples"), element("dl", listed, class_="facts"))

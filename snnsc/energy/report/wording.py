@@ -68,7 +68,7 @@ def basis(found: Found) -> str:
     """What the counts were measured on."""
     match found["source"]:
         case "none":
-            return "no samples: dense counts and upper bounds only; give --inputs samples.npz for counts"
+            return "no samples: dense counts and upper bounds only; give --inputs samples.npz, or a recipe, for counts"
         case "embedded":
             return f"counted on {plural(found['samples'], 'sample')} at export: {printable(found['split'])}"
         case source:
@@ -77,8 +77,13 @@ def basis(found: Found) -> str:
 
 def findings(found: Found) -> list[str]:
     """What limits the figures of a report, and what was stripped: one sentence each."""
+    return [line for line in (*limits(found), stripped([found])) if line]
+
+
+def limits(found: Found) -> list[str]:
+    """What limits the figures of a report: one sentence each."""
     lines = [lower_bound(found["energy"]), *map(not_counted, found["not_counted"]), hidden(found["not_counted"])]
-    return [line for line in (*lines, *map(violation, found["violations"]), one_step(found), stripped(found)) if line]
+    return [line for line in (*lines, *map(violation, found["violations"]), one_step(found)) if line]
 
 
 def lower_bound(prices: Sequence[Found]) -> str:
@@ -126,15 +131,16 @@ def one_step(found: Found) -> str:
     return f"a model of one time step: its counts and its SNN's energy are those of one of T = {steps} steps"
 
 
-def stripped(found: Found) -> str:
-    """What a model of ours lost before it was written."""
-    gone = found["origin"]["stripped"]
-    if not gone:
+def stripped(reports: Sequence[Found], labels: Sequence[str] = ("",)) -> str:
+    """What models of ours lost before they were written, in one sentence; `labels` tell them apart."""
+    lost = [
+        (label, gone) for label, found in zip(labels, reports, strict=True) if (gone := found["origin"]["stripped"])
+    ]
+    if not lost:
         return ""
-    return (
-        f"stripped before the export: {plural(len(gone), 'tensor')} of removable branches ({names(gone)}); "
-        "they are not in the file and cost nothing at inference"
-    )
+    each = [f"{plural(len(gone), 'tensor')} of {label or 'removable branches'} ({names(gone)})" for label, gone in lost]
+    whose = "removable branches, " * any(label for label, _ in lost)
+    return f"stripped before the export: {whose}{'; '.join(each)}; what was stripped costs nothing at inference"
 
 
 def strings(text: str | None) -> list[str]:
@@ -163,15 +169,46 @@ def by_kind(found: Found) -> list[tuple[str, list[Found]]]:
     return [(title, entries) for title, entries in groups if entries]
 
 
+def spiking(found: Found) -> bool:
+    """Whether the network has neurons; one without is priced with its zero inputs skipped, and dense."""
+    return any(row.get("neuron_updates") for row in found["layers"])
+
+
+def heads(found: Found) -> tuple[str, str, str]:
+    """What stands above the network's energy, its twin's, and the ratio of the two."""
+    return ("SNN", "ANN twin", "SNN / ANN") if spiking(found) else ("zeros skipped", "dense", "ratio")
+
+
 def unpublished(found: Found) -> list[str]:
-    """The price models without a figure, one line for each reason."""
-    silent = [entry for entry in found["energy"] if not priced(entry)]
-    published = names([entry["model"] for entry in silent if entry["kind"] != "not-published"], most=20)
-    others = names([entry["model"] for entry in silent if entry["kind"] == "not-published"], most=20)
-    spikes = any(row.get("neuron_updates") for row in found["layers"])
-    why = "without samples its spikes have no bound; give --inputs" if spikes else "the network has no spiking layers"
-    lines = [f"no price under {published}: {why}"] if published else []
-    return lines + ([f"not published: what a synaptic event costs on {others}"] if others else [])
+    """What price models have no figure for, one line for each reason."""
+    groups: dict[str, list[str]] = {}
+    for entry in found["energy"]:
+        if price(entry) == "?":
+            groups.setdefault(_unpriced(entry, spikes=spiking(found)), []).append(entry["model"])
+    return [reason.format(names(models, most=20)) for reason, models in groups.items()] + static_power(found)
+
+
+def _unpriced(entry: Found, *, spikes: bool) -> str:
+    """Why there is no figure for the network under a price model, with a place for its name."""
+    if entry["kind"] == "not-published":
+        return "not published: what a synaptic event costs on {}"
+    if spikes:
+        return "no price under {}: without samples its spikes have no bound; give --inputs"
+    if priced(entry):
+        return "no price under {} with zero inputs skipped: its formulas are for spikes, or for an ANN that skips none"
+    return "no price under {}: the network has no spiking layers"
+
+
+def static_power(found: Found) -> list[str]:
+    """What a rate does not add: the targets whose static power is not published, or is charged already."""
+    told = {
+        state: [e["model"] for e in found["energy"] if e["static"] == state] for state in ("included", "not published")
+    }
+    lines = {
+        "included": f"static power of {names(told['included'], most=20)} is in the price of an event already",
+        "not published": f"static power of {names(told['not published'], most=20)} is not published: none is charged",
+    }
+    return [line for state, line in lines.items() if told[state]]
 
 
 def price(entry: Found) -> str:
@@ -196,8 +233,8 @@ def shares(entry: Found) -> str:
 
 
 def times(value: float | None, base: float | None) -> str:
-    """A value relative to another: ` (x 0.52)`; empty where there is no telling."""
-    return "" if value is None or not base else f" (x {value / base:.{3 if value < base else 2}f})"
+    """A value relative to another: ` (x 0.52)`; empty where there is no telling, or nothing to tell."""
+    return "" if not value or not base else f" (x {value / base:.{3 if value < base else 2}f})"
 
 
 def equal(found: Found) -> str:
@@ -214,23 +251,3 @@ def equal(found: Found) -> str:
         f"do; at the nearest published width, {twin['model_bits']} bits ({twin['model']}), the ANN twin takes "
         f"{energy(twin['ann_pj'])}, SNN / ANN {ratio(twin['ratio'])}"
     )
-
-
-def fit_reasons(entry: Found) -> str:
-    """What stands in the way of a network on a chip, what was not checked, and how much of the chip it takes."""
-    failed = [check for check in entry["checks"] if check["verdict"] == "does not fit"]
-    told = [limit(check) for check in failed]
-    if entry["more_chips"]:
-        told.append("more chips would help")
-    if entry["cores_used"] is not None and entry["cores"] is not None and not failed:
-        told.append(f"{entry['cores_used']:,} of {plural(entry['cores'], 'core')}")
-    open_ = [check["name"] for check in entry["checks"] if check["verdict"] == "not checked"]
-    return "; ".join([*told, *([f"not checked: {names(open_, most=9)}"] if open_ else [])])
-
-
-def limit(check: Found) -> str:
-    """One limit of a chip in words."""
-    needed, available = check["needed"], check["available"]
-    much = "" if needed is None or available is None else f"{needed:,.6g}, at most {available:,.6g} {check['unit']}"
-    why = f" ({check['detail']})" if much and check["detail"] else check["detail"]
-    return printable(f"{check['name']}: {much}{why}")

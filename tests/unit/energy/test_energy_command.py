@@ -15,10 +15,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
 
-from snnsc.cli import app, energy_display
+from snnsc.cli import app, energy_display, energy_tables
 from snnsc.energy import STATISTICS_KEY, count, read_graph
 from snnsc.energy.pricing.targets import find_targets
-from snnsc.energy.report.comparison import Comparison
+from snnsc.energy.report.comparison import TOTALS, Comparison
+from snnsc.energy.report.wording import number, price, priced
 from snnsc.errors import DataError, ModelFileError, RecipeError
 
 from .graphs import exported_net
@@ -111,7 +112,11 @@ def test_several_models_are_compared():
     ratio = found["models"][1]["totals"]["events"] / found["models"][0]["totals"]["events"]
     assert found["comparison"][1]["totals"]["events"] == ratio
     text = call("a.onnx", "b.onnx", "--fit")
-    assert "b.onnx: counted on 4 samples at export: test" in text
+    assert text.count("counted on 4 samples at export: test\n") == 1, "what holds for all is said once"
+    assert "tensors of" not in text
+    assert (
+        "removable branches, 1 tensor of a.onnx (shortcuts.0.weight); 1 tensor of b.onnx (shortcuts.0.weight)" in text
+    )
     assert "fit of b.onnx" in text
     assert "not counted on the same samples" not in text
     assert "not counted on the same samples" in call("a.onnx", "none.onnx")
@@ -160,6 +165,24 @@ def test_no_file_is_written_where_a_model_is_refused(folder):
 
 
 @pytest.mark.usefixtures("folder")
+def test_what_a_rate_does_not_add_is_said_once():
+    text = call("a.onnx", "--inferences-per-second", "30")
+    assert text.count("static power of horowitz-fp16, ") == text.count("is not published: none is charged") == 1
+    assert "static power of odin is in the price of an event already" in text
+    assert "static power of" not in call("a.onnx")
+    assert "static power of" not in call("a.onnx", "--target", "truenorth", "--inferences-per-second", "30")
+    told = "static power of mine, speck is not published: none is charged"
+    arguments = ("--target", "mine.toml", "--target", "speck", "--inferences-per-second", "30")
+    assert told in call("a.onnx", *arguments)
+    assert call("a.onnx", "b.onnx", *arguments).count(told) == 1
+    states = {
+        e["model"]: e["static"] for e in json.loads(call("a.onnx", "--inferences-per-second", "30", "--json"))["energy"]
+    }
+    assert (states["truenorth"], states["odin"], states["loihi"]) == ("charged", "included", "not published")
+    assert {e["static"] for e in json.loads(call("a.onnx", "--json"))["energy"]} == {None}
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_reader_may_leave():
     command = f"{sys.executable} -m snnsc energy a.onnx --sources | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
@@ -167,18 +190,63 @@ def test_a_reader_may_leave():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("width", [20, 80, 100])
+@pytest.mark.parametrize("width", [20, 60, 80, 200])
 @pytest.mark.parametrize("name", ["measured", "hostile", "dense", "ann", "empty", "long"])
 def test_no_number_is_cut_however_narrow_the_terminal(monkeypatch, capsys, width, name):
-    monkeypatch.setattr(energy_display, "console", lambda: Console(width=width, markup=False, highlight=False))
+    monkeypatch.setattr(energy_tables, "console", lambda: Console(width=width, markup=False, highlight=False))
     found = networks()[name]
+    several = Comparison((found, networks()["ann"], *(found,) * 4))
     energy_display.show_report(found, chosen=width == 20, fit=True, sources=False)
-    energy_display.show_comparison(Comparison((found,) * 5), fit=True, sources=True)
+    energy_display.show_comparison(several, fit=True, sources=False)
     text = capsys.readouterr().out
-    assert not {"\u2026", "\x1b", "\u202e"} & set(text)
-    energy_display.show_report(found, chosen=False, fit=True, sources=False)
-    tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
-    assert max(map(cell_len, tables)) <= max(width, 70)
+    assert not {"\u2026", "\x1b", "\u202e"} & set(text), "rich ends what it cuts with an ellipsis"
+    assert all(number(found["totals"][key]) in text for key in TOTALS)
+    assert all(price(entry) in text for entry in found["energy"] if priced(entry))
+    tables = [line for line in text.splitlines() if line.startswith(" ")]
+    assert max(map(cell_len, tables)) <= min(max(width, 60), 100)
+    energy_display.show_report(found, chosen=False, fit=False, sources=True)
+    assert "\u202e" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "lines"),
+    [
+        ("layer1.0.conv1", 16, ["layer1.0.conv1"]),
+        ("/layer1/layer1.0/conv1/Conv", 16, ["/layer1/layer1.", "0/conv1/Conv"]),
+        ("torch_nn_modules_conv_Conv2d", 16, ["torch_nn_", "modules_conv_", "Conv2d"]),
+        ("a/" + "b" * 40 + "/c", 10, ["a/", "bbbb...bb/", "c"]),
+        ("\u8a9e" * 20, 9, ["\u8a9e...\u8a9e"]),
+        ("x" * 3000, 10, ["xxxx...xxx"]),
+        ("/".join(["words"] * 20), 16, ["words/w.../words"]),
+        ("", 10, [""]),
+    ],
+)
+def test_names_are_folded_between_their_words(name, width, lines):
+    assert energy_tables.folded(name, width).splitlines() == [line for line in lines if line]
+
+
+def test_the_reasons_are_folded_between_words_and_never_within_a_number():
+    line = f"bits of a weight: 32.5, at most 1,234,567 bits (/encoder/{'layers.0/' * 9}conv and 3 more layers)"
+    lines = energy_tables.wrapped(line, 24).splitlines()
+    assert max(map(len, lines)) <= 24
+    assert "".join(lines).replace(" ", "") == line.replace(" ", "")
+    assert any("1,234,567" in part for part in lines)
+
+
+def test_networks_without_neurons_are_not_called_spiking(monkeypatch, capsys):
+    monkeypatch.setattr(energy_tables, "console", lambda: Console(width=80, markup=False, highlight=False))
+    ann, snn = networks()["ann"], networks()["measured"]
+    energy_display.show_comparison(Comparison((ann, ann)), fit=False, sources=False)
+    text = capsys.readouterr().out
+    assert "SNN" not in text
+    assert "energy, zeros skipped" in text
+    assert "no price under lemaire with zero inputs skipped: " in text
+    energy_display.show_comparison(Comparison((snn, ann)), fit=False, sources=False)
+    text = capsys.readouterr().out
+    assert "SNN, energy" not in text
+    assert "b: no neurons; the energy is that with zero inputs skipped" in text.replace("net.onnx: no", "b: no")
+    energy_display.show_report(ann, chosen=False, fit=False, sources=False)
+    assert "SNN" not in capsys.readouterr().out
 
 
 def test_the_table_of_a_deep_network_stays_short(capsys):

@@ -6,11 +6,11 @@ import re
 from html.parser import HTMLParser
 
 from snnsc.energy.report.html import page
-from snnsc.energy.report.markup import Markup, element, join
+from snnsc.energy.report.markup import Markup, element, join, name
 
 from .hand import made, networks, report
 
-VOID = {"meta", "input", "br"}
+VOID = {"meta", "input", "wbr"}
 HOSTILE = (
     '<script>alert(1)</script>',
     '"><img src=http://x/y onerror=alert(1)>',
@@ -103,6 +103,7 @@ def test_hostile_names_stay_text():
         *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "h1", "h2", "h3"),
         *("p", "dl", "dt", "dd", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "ol", "ul", "li"),
         *("span", "i", "svg", "rect", "line", "fieldset", "legend", "input", "label", "details", "summary", "code"),
+        "wbr",
     }
 
 
@@ -145,4 +146,5 @@ def test_text_is_escaped_and_markup_is_not():
         f'<p class="a&quot;b" hidden title="\\n">{inner}x&lt;{inner}</p>'
     )
     assert isinstance(join("<", inner), Markup)
-    assert element("br") == "<br>"
+    assert element("wbr") == "<wbr>"
+    assert name("a/b.c<") == "a/<wbr>b.<wbr>c&lt;"

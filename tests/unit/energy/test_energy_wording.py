@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from snnsc.energy.counting.counts import Counts
-from snnsc.energy.report import wording
+from snnsc.energy.report import fits, wording
 
 from .hand import made, report, without_samples
 
@@ -87,7 +87,7 @@ def test_what_was_stripped_is_said():
     (line,) = wording.findings(report(made(), stripped=("shortcuts.a", "shortcuts.b")))
     assert "2 tensors" in line
     assert "shortcuts.a, shortcuts.b" in line
-    assert "cost nothing at inference" in line
+    assert "costs nothing at inference" in line
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "3", '"a"', '{"a": 1}', "[1, 2]", "[" * 100_000])
@@ -155,15 +155,16 @@ def test_equal_information_is_compared_at_one_number_format():
     ],
 )  # fmt: skip
 def test_a_limit_in_words(check, text):
-    assert wording.limit({"name": "cores", **check}) == text
+    assert fits.limit({"name": "cores", "short": "", **check}) == text
 
 
 def test_why_a_network_does_not_fit():
     check = {"name": "cores", "verdict": "does not fit", "needed": 3, "available": 2, "unit": "cores", "detail": ""}
+    check["short"] = ""
     entry = {"checks": [check], "more_chips": True, "cores_used": 3, "cores": 2}
-    assert wording.fit_reasons(entry) == "cores: 3, at most 2 cores; more chips would help"
-    assert "more chips" not in wording.fit_reasons({**entry, "more_chips": False})
-    fits = {**entry, "checks": [{**check, "verdict": "fits"}], "more_chips": None, "cores": 128}
-    assert wording.fit_reasons(fits) == "3 of 128 cores"
-    open_ = {**fits, "checks": [{**check, "verdict": "not checked"}]}
-    assert wording.fit_reasons(open_) == "3 of 128 cores; not checked: cores"
+    assert fits.fit_reasons(entry) == ["cores: 3, at most 2 cores", "more chips would help"]
+    assert fits.fit_reasons({**entry, "more_chips": False}) == ["cores: 3, at most 2 cores"]
+    good = {**entry, "checks": [{**check, "verdict": "fits"}], "more_chips": None, "cores": 128}
+    assert fits.fit_reasons(good) == ["3 of 128 cores"]
+    open_ = {**good, "checks": [{**check, "verdict": "not checked"}]}
+    assert fits.fit_reasons(open_) == ["3 of 128 cores", "not checked: cores"]

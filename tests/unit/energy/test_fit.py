@@ -229,13 +229,40 @@ def test_speck_fits():
         (conv_net(size=128), "side of an output", "conv1"),
         (conv_net(size=256), "side of an input", "conv1"),
         (conv_net(size=64), "square kernels", "fc: 32"),
-        (conv_net(channels=32, size=64), "cores, one a layer, with room in both memories", "no core holds conv1: 1024"),
+        (
+            conv_net(channels=32, size=64),
+            "cores, one a layer, with room in both memories",
+            "conv1: 1,024 kernel words and 131,072 neuron words",
+        ),
     ],
 )
 def test_speck_does_not_fit(counts, name, told):
     found, checks = checked(counts, "speck")
     assert (checks[name].verdict, checks[name].more_chips, found.more_chips) == ("does not fit", False, False)
     assert told in checks[name].detail
+
+
+def test_many_layers_beyond_a_limit_are_the_worst_and_a_number():
+    """`detail` names all of them."""
+    convs = [
+        linear(f"conv{i}", "Conv", [], input_shape=[size, 8, 8], output_shape=[4, 8, 8], fan_in=9 * size,
+               kernel=[size, size], strides=[3, 1], pads=[1, 1, 1, 1], weight_bits=32)
+        for i, size in enumerate((2000, 5000, 3000))
+    ]  # fmt: skip
+    _, checks = checked(Counts(0, tuple(convs)), "speck")
+    assert (checks["channels"].detail, checks["channels"].short) == ("conv1, conv2, conv0", "conv1 and 2 more layers")
+    kernels = "conv1: 5000", "conv2: 3000", "conv0: 2000"
+    assert checks["square kernels"].detail.startswith("; ".join(kernels) + "; there are 1, 2,")
+    assert checks["square kernels"].short.startswith("conv1: 5000 and 2 more layers; there are 1, 2,")
+    cores = checks["cores, one a layer, with room in both memories"]
+    assert cores.short.startswith("no core holds conv1: ")
+    assert cores.short.endswith(" neuron words and 2 more layers")
+    assert all(name in cores.detail for name in ("conv0", "conv1", "conv2"))
+    assert checks["bits of a weight"].short == "quantise the weights first: conv0 and 2 more layers"
+    _, checks = checked(Counts(0, tuple(convs[:2])), "truenorth")
+    assert checks["fan-in"].short == "more chips do not help: conv1 and 1 more layer"
+    assert checks["axons into a core"].detail == "more chips do not help: conv1, conv0"
+    assert checks["neurons"].short == ""
 
 
 def test_speck_has_nine_cores():
@@ -354,5 +381,5 @@ def test_a_fit_is_plain_data():
     plainly = asdict(found)
     assert plainly["target"] == "loihi"
     assert plainly["checks"][0].keys() == {
-        *("name", "verdict", "needed", "available", "unit", "overflow", "more_chips", "detail", "source")
+        *("name", "verdict", "needed", "available", "unit", "overflow", "more_chips", "detail", "source", "short")
     }

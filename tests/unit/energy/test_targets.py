@@ -119,6 +119,8 @@ def test_a_file_of_ones_own(own):
         ("[synaptic_event]", "[synaptic_events]", "synaptic_events: unknown key (did you mean 'synaptic_event'?)"),
         ("[synaptic_event]", "[other.synaptic_event]", "synaptic_event: missing; a number is a table: { value"),
         ('source = "my own lab book, page 7"\n', "", "synaptic_event.source: missing"),
+        ("my own lab book, page 7", " \\t", 'synaptic_event.source: must be some words, not " \\t"'),
+        ("my own lab book, page 7", "", 'synaptic_event.source: must be some words, not ""'),
         ('unit = "pJ"', 'unit = "nJ"', "synaptic_event.unit: must be 'pJ', not \"nJ\""),
         ('grade = "measured"', 'grade = "guessed"', "synaptic_event.grade: must be 'measured', 'simulated', 'vendor'"),
         ("value = 2", 'value = "2"', 'synaptic_event.value: must be a valid number, not "2"'),
@@ -204,6 +206,9 @@ def test_names(own, tmp_path):
     for read in (load_targets, lambda path: find_targets([str(path)])):
         with pytest.raises(RecipeError, match="name: 'loihi' is a target that comes with snnsc"):
             read(taken)
+        with pytest.raises(RecipeError, match=r"name: 'LoIHI' is .* \(as 'loihi'\); choose another name"):
+            read(own('"mine"', '"LoIHI"'))
+        own('"mine"', '"loihi"')
     other = tmp_path / "other.toml"
     other.write_text(OWN.replace("value = 2", "value = 3"), encoding="utf-8")
     with pytest.raises(RecipeError, match="'mine' is the name of another target"):

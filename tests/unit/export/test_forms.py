@@ -172,8 +172,9 @@ def test_a_folder_that_cannot_be_written_is_not_left_behind(trained, tmp_path):
         ({"format": "nir", "exact_grid": True}, "--exact-grid: NIR"),
         ({"format": "nir", "dt": 0.0}, "--dt 0: must be a number of seconds from 1e-12"),
         ({"format": "nir", "dt": float("nan")}, "--dt nan"),
-        ({"dt": 0.01}, "--encoding and --dt: go with --format nir, not onnx"),
-        ({"format": "c", "encoding": "folded"}, "--encoding and --dt: go with --format nir, not c"),
+        ({"dt": 1e-4}, "--dt 0.0001: goes with --format nir, not onnx; leave it out"),
+        ({"encoding": "r"}, "--encoding r: goes with --format nir, not onnx; leave it out"),
+        ({"format": "c", "encoding": "folded"}, "--encoding folded: goes with --format nir, not c; leave it out"),
         ({"int8": True, "inline": True}, "--int8 and --inline"),
     ],
 )

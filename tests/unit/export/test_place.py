@@ -36,7 +36,8 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_default_is_beside_the_checkpoint(checkpoint: Path) -> None:
     for form in (Form(), Form("step"), Form("nir"), Form("c")):
         assert checked_place(None, form, checkpoint) == checkpoint.with_name(form.file_name)
-    assert checked_place(Path("runs/c"), Form("c"), checkpoint) == checkpoint.with_name("c")
+    assert checked_place(Path("runs/c"), Form("c"), checkpoint) == Path("runs/c")
+    assert checked_place(Path("../here/runs/../c"), Form("c"), checkpoint) == Path("c")
     assert checked_place(Path("m.onnx"), Form(), checkpoint) == Path("m.onnx")
 
 
