@@ -7,15 +7,18 @@ small kernels waits for its launches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snnsc.errors import RecipeError
 from snnsc.model.sequence import can_compile
 from snnsc.recipe.schema import TrainSpec
 
 
-def compiled_whole(forward: nn.Module, train: TrainSpec, device: torch.device) -> nn.Module:
+def compiled_whole(forward: nn.Module, train: TrainSpec, device: torch.device) -> Callable[[Tensor], Any]:
     """The training forward pass as the recipe asks for it.
 
     Args:
@@ -30,5 +33,12 @@ def compiled_whole(forward: nn.Module, train: TrainSpec, device: torch.device) -
         raise RecipeError(f"train.cuda_graphs: this run is on {device.type}, which has none; leave it out")
     if train.compile != "model" or not can_compile(device.type):
         return forward
-    mode = "reduce-overhead" if train.cuda_graphs else "default"  # torch's name for CUDA graphs
-    return torch.compile(forward, dynamic=False, mode=mode)  # type: ignore[return-value]
+    if not train.cuda_graphs:
+        return torch.compile(forward, dynamic=False)
+    graphs = torch.compile(forward, dynamic=False, mode="reduce-overhead")  # torch's name for CUDA graphs
+
+    def run(x: Tensor) -> Any:  # noqa: ANN401
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # nothing of the step before is read any more
+        return graphs(x)
+
+    return run

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -57,7 +57,9 @@ class Training:
         assert loaders.train is not None
         self.recipe, self.loaders, self.place = recipe, loaders, place
         self.train_batches = loaders.train
-        self.model: SpikingNetwork = build_model(recipe).to(place.device)
+        # tensor cores read channels last; CPUs were measured to be as fast either way
+        order = torch.channels_last if place.device.type == "cuda" else torch.preserve_format
+        self.model: SpikingNetwork = build_model(recipe).to(place.device, memory_format=order)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, recipe.train.optimizer)
         self.precision = pick_precision(recipe.train.precision, place.device)
         self.loss = build_loss(recipe.method, recipe.train.label_smoothing)
@@ -141,7 +143,7 @@ class Training:
         sums = torch.zeros(count, dtype=torch.float64, device=self.place.device)
         return sums, GradientSums(self.place.device)
 
-    def _epoch(self, forward: nn.Module) -> Iterator[StepDone | EpochDone]:
+    def _epoch(self, forward: Callable[[Tensor], Any]) -> Iterator[StepDone | EpochDone]:
         started, seconds_before = time.perf_counter(), self.seconds
         counted, counted_from = started, self.step  # for the rate
         steps = len(self.train_batches)
@@ -174,7 +176,7 @@ class Training:
         return weight, learning_rate(self.recipe.train, iteration, steps)
 
     def _train_step(
-        self, forward: nn.Module, inputs: Tensor, labels: Tensor, weight: float, lr: float, measure: bool
+        self, forward: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor, weight: float, lr: float, measure: bool
     ) -> None:
         device, masking = self.place.device, self.recipe.method.masking
         inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
@@ -201,7 +203,9 @@ class Training:
         """Optimizer steps since the very start before this one of this epoch."""
         return self.epoch * len(self.train_batches) + step
 
-    def _loss(self, forward: nn.Module, inputs: Tensor, labels: Tensor, weight: float) -> tuple[Logits, Tensor]:
+    def _loss(
+        self, forward: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor, weight: float
+    ) -> tuple[Logits, Tensor]:
         """Outputs, and all that is minimised: the method's loss and what the recipe puts on top."""
         im, teacher = self.recipe.method.im_loss, self.teacher
         with autocast(self.precision, self.place.device), input_means(self.model, wanted=im is not None) as means:

@@ -45,11 +45,23 @@ def test_neurons_spike_as_on_the_cpu(keys, dtype, compiled, masked):
         torch.testing.assert_close(results[0][1], results[1][1])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_first_losses_are_those_of_the_cpu(precision):
-    recipe = load_recipe("digits", [f"train.precision={precision}"])
+OPTIONS = {
+    "fp32": ["train.precision=fp32"],
+    "bf16": ["train.precision=bf16"],
+    "balanced": ["train.memory=balanced"],
+    "small": ["train.memory=small"],
+    "masked": ["method.masking={ratio=0.5}"],
+    "model": ["train.compile=model"],
+    "graphs": ["train.compile=model", "train.cuda_graphs=true"],
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_the_first_losses_are_those_of_the_cpu(options):
     losses = []
     for device in ("cpu", "cuda"):
+        here = [key for key in options if device == "cuda" or not key.startswith(("train.compile", "train.cuda"))]
+        recipe = load_recipe("digits", here)
         training = Training(recipe, build_loaders(recipe, Path("unused")), Place(torch.device(device)))
         losses.append([e.loss for e in islice(training.events(), 3) if isinstance(e, StepDone)])
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
