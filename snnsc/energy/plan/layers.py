@@ -281,9 +281,9 @@ class Rows:
             "bias_adds": found.biased,
             "weights": found.weights,
         }
-        once = node.time_step is None and node.name not in self.places
-        if source not in self.after_neurons and steps < self.steps and once:
-            static["repeats"] = self.steps // steps
+        uses = self._uses(node)
+        if source not in self.after_neurons and steps < uses:
+            static["repeats"] = uses // steps
         facts = replace(
             self._facts(node, source),
             groups=found.groups,
@@ -296,6 +296,13 @@ class Rows:
             facts = replace(facts, kernel=g.kernel, strides=g.strides, pads=g.begins + g.ends, dilations=g.dilations)
         kind = self.kinds[source]
         return Layer(node.name, node.op, kind, static, source, found.fanout, inner, "events", facts=facts)
+
+    def _uses(self, node: Node) -> int:
+        """How many time steps of neurons a layer delivers its current to; 1 of one that is a node for each."""
+        if node.time_step is not None or node.name in self.places:
+            return 1
+        used = self.neurons.moments.used.get(node.outputs[0])
+        return len(used) if used else self.steps
 
     def _counted(self, node: Node) -> Linear:
         """The same layer at another time step has the same fan-out: computed once, and held once."""
