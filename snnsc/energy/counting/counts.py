@@ -79,7 +79,7 @@ class LayerCount:
         steps: Quantity (of `IN_STEPS`) -> sum over the samples at each time step; its sum is the total of `stats`.
         spread: Quantity (of `SPREAD`) -> histogram over the samples: how many lie in each of 20 equal bins from 0 to
             the largest value possible, bin = floor(20 value / largest), the last bin closed.
-        facts: What is known of the layer's form, see `layers.LayerFacts`; as JSON has it, tuples as lists.
+        facts: What is known of the layer's form, see `layer.LayerFacts`; as JSON has it, tuples as lists.
     """
 
     name: str
