@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import zip_longest
 from math import sqrt
 from operator import add
@@ -160,7 +161,7 @@ class Counts:
     graph: str = ""
     network: Network = Network()
 
-    @property
+    @cached_property
     def spiking(self) -> bool:
         """Whether any layer is a neuron layer."""
         return any("neuron_updates" in layer.stats for layer in self.layers)

@@ -26,7 +26,7 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
 
     Values are taken as they are: nothing is normalised. They are converted to the declared type where that loses
     nothing but digits beyond its precision. Arrays are mapped, not loaded, but for those of a compressed .npz (up to
-    4 GiB); the counting holds one batch.
+    1 GiB); the counting holds one batch.
 
     Raises:
         DataError: The file is missing or damaged, or an array is missing, is no input of the graph, has another shape
