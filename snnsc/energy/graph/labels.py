@@ -82,22 +82,25 @@ def label(graph: Readable, *, logic: Iterable[str] = (), states: Iterable[str] =
     return labels
 
 
-class _Groups:
+class Groups:
     """Numbers that are joined into groups."""
 
     def __init__(self) -> None:
         self.parent: list[int] = []
 
     def new(self) -> int:
+        """A number, alone in its group."""
         self.parent.append(len(self.parent))
         return self.parent[-1]
 
     def find(self, item: int) -> int:
+        """The group of a number: equal for all in it."""
         while self.parent[item] != item:
             self.parent[item] = item = self.parent[self.parent[item]]
         return item
 
     def join(self, items: Iterable[int]) -> int:
+        """Make the groups of these numbers, negative ones left out, one; that group, or -1 for none."""
         roots = sorted({self.find(item) for item in items if item >= 0})
         for root in roots[1:]:
             self.parent[root] = roots[0]
@@ -121,7 +124,7 @@ class Labels:
         self.resets: set[str] = set()
         self.comparisons: list[Node] = []
         self.made_by: dict[str, Node] = {}
-        self.pools, self.neurons = _Groups(), _Groups()
+        self.pools, self.neurons = Groups(), Groups()
         self.numbers: dict[object, int] = {}
         self.same: dict[str, int] = {}
         self.compared: dict[int, int] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from snnsc.energy.graph.labels import Labels
+from snnsc.energy.graph.labels import Groups, Labels
 from snnsc.energy.graph.moments import earliest
 from snnsc.energy.graph.nodes import Graph
 
@@ -76,9 +76,11 @@ def _towers(group: list[int], reads: list[frozenset[str]], leads: list[int | Non
     """
     if not all(reads) or (None not in leads and len(set(leads)) == len(leads)):
         return [group]
-    towers: list[tuple[frozenset[str], list[int]]] = []
+    inputs = Groups()
+    numbers = {name: inputs.new() for name in sorted(frozenset().union(*reads))}
+    for read in reads:
+        inputs.join(numbers[name] for name in read)
+    towers: dict[int, list[int]] = {}
     for c, read in zip(group, reads, strict=True):
-        met = [tower for tower in towers if tower[0] & read]
-        towers = [tower for tower in towers if not tower[0] & read]
-        towers.append((read.union(*(t[0] for t in met)), sorted([c, *(x for t in met for x in t[1])])))
-    return [members for _, members in towers]
+        towers.setdefault(inputs.find(numbers[min(read)]), []).append(c)
+    return list(towers.values())
