@@ -9,7 +9,7 @@ from pathlib import Path
 from snnsc.energy.counting.counting import count, dense
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.counting.embedded import read_embedded
-from snnsc.energy.counting.inputs import load_told
+from snnsc.energy.counting.inputs import load_told, states_at_rest
 from snnsc.energy.graph.graph import STATISTICS_KEY, Graph, read_graph
 from snnsc.energy.pricing.fit import Fit, fit
 from snnsc.energy.pricing.pricing import Price, price
@@ -236,7 +236,10 @@ def estimate_all(
 
 def _count(graph: Graph, inputs: Path | None) -> tuple[Counts, str]:
     if inputs is not None:
-        return count(*load_told(inputs, graph)), str(inputs)
+        rest = states_at_rest(inputs, graph)
+        return count(
+            *load_told(inputs, graph)
+        ), f"{inputs}{f', states at their initial values: {rest}' if rest else ''}"
     if STATISTICS_KEY in graph.metadata:
         return read_embedded(graph), "embedded"
     return dense(graph), "none"
