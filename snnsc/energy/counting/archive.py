@@ -21,7 +21,7 @@ from snnsc.energy.graph.paths import file_size, reason
 from snnsc.errors import DataError
 
 _REMEDY = "give an .npz or .npy with samples, or a recipe"
-_LARGEST_ARCHIVE = 2**32  # bytes of compressed arrays held in memory
+_LARGEST_ARCHIVE = 2**30  # bytes of compressed arrays held in memory
 _LONGEST_HEADER = 2**16
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a zip archive: signature, lengths of name and of extra field
 _BLOCK = 2**20

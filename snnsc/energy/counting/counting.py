@@ -27,6 +27,7 @@ from snnsc.errors import DataError, ModelFileError, SnnscError
 from snnsc.sessions import open_session, run_session
 
 _PROBE_SAMPLES = 2
+_LARGEST_OPTIMISED = 5000  # nodes; onnxruntime's passes over a graph take minutes for ten times as many
 Key = tuple[tuple[int, ...], ...]
 
 
@@ -179,7 +180,8 @@ class _Counter:
 
     def _open(self, *, trust: bool) -> tuple[Instrumented, ort.InferenceSession]:
         counted = instrument(self.graph.model, self.plan, self.graph.opset, trust=trust, proven=self._proven)
-        return counted, open_session(counted.model, self.graph.source)
+        optimise = len(counted.model.graph.node) <= _LARGEST_OPTIMISED
+        return counted, open_session(counted.model, self.graph.source, optimise=optimise)
 
     def run(self, feeds: dict[str, np.ndarray], real: int) -> tuple[tuple[LayerCount, ...], Network]:
         """Count one batch of which the first `real` samples are to be counted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import zip_longest
 from math import sqrt
 from operator import add
@@ -79,7 +80,7 @@ class LayerCount:
         steps: Quantity (of `IN_STEPS`) -> sum over the samples at each time step; its sum is the total of `stats`.
         spread: Quantity (of `SPREAD`) -> histogram over the samples: how many lie in each of 20 equal bins from 0 to
             the largest value possible, bin = floor(20 value / largest), the last bin closed.
-        facts: What is known of the layer's form, see `layers.LayerFacts`; as JSON has it, tuples as lists.
+        facts: What is known of the layer's form, see `layer.LayerFacts`; as JSON has it, tuples as lists.
     """
 
     name: str
@@ -160,7 +161,7 @@ class Counts:
     graph: str = ""
     network: Network = Network()
 
-    @property
+    @cached_property
     def spiking(self) -> bool:
         """Whether any layer is a neuron layer."""
         return any("neuron_updates" in layer.stats for layer in self.layers)

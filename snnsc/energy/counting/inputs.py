@@ -12,7 +12,7 @@ import numpy as np
 
 from snnsc.energy.counting.archive import LABELS, array_names, is_archive, read_arrays
 from snnsc.energy.counting.images import check_image
-from snnsc.energy.graph.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput
+from snnsc.energy.graph.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput, initial_states
 from snnsc.errors import DataError
 
 _ELEMENTS_A_BATCH = 2**21
@@ -36,19 +36,26 @@ def load_inputs(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
     """Read samples for a graph and yield them in batches.
 
     The file is checked before the first batch: .npz with one array for each graph input by its name, or with a
-    single array, of any name, where the graph has one input; or one .npy. Axes as the graph declares them, any number
-    of samples. For a graph that takes the bytes of a file it may be that file, or an array of its bytes. An .npz may
-    also bring the graph's options, such as T, and `labels`, which are not read.
+    single array, of any name, where the graph has one input, states apart; or one .npy. Axes as the graph declares
+    them, any number of samples. States of a model of one time step that are missing have their initial value. For a
+    graph that takes the bytes of a file it may be that file, or an array of its bytes. An .npz may also bring the
+    graph's options, such as T, and `labels`, which are not read.
 
     Values are taken as they are: nothing is normalised. They are converted to the declared type where that loses
     nothing but digits beyond its precision. Arrays are mapped, not loaded, but for those of a compressed .npz (up to
-    4 GiB); the counting holds one batch.
+    1 GiB); the counting holds one batch.
 
     Raises:
         DataError: The file is missing or damaged, or an array is missing, is no input of the graph, has another shape
             or element type, holds NaN, infinity or values that the declared type cannot hold, or no sample.
     """
     return _batches(_read(path, graph), graph, path)
+
+
+def states_at_rest(path: Path, graph: Graph) -> int:
+    """How many states of a model of one time step a file lacks, so that they have their initial value."""
+    states = initial_states(graph.metadata, graph.source)
+    return len(states.keys() - array_names(path)) if states else 0
 
 
 def load_told(source: Path | Samples, graph: Graph) -> tuple[Graph, Iterator[dict[str, np.ndarray]]]:
@@ -110,6 +117,7 @@ def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
         read = read_arrays(path, chosen.values())
         arrays = {name: array for name, member in chosen.items() if (array := read[member]) is not None}
     arrays |= {i.name: arrays[i.name][None] for i in graph.inputs if i.is_file and arrays[i.name].ndim == 1}
+    arrays |= _at_rest(arrays, graph)
     for graph_input in graph.inputs:
         _check_array(f"{path}: array {graph_input.name!r}", arrays[graph_input.name], graph_input)
     _check_equal(f"{path}", arrays, graph)
@@ -169,9 +177,11 @@ def _match(path: Path, members: list[str], graph: Graph) -> dict[str, str]:
     known = {*names, *graph.options}
     others = [name for name in members if name not in known and name != LABELS]
     chosen = {name: name for name in known if name in members}
-    if len(names) == 1 and names[0] not in chosen and len(others) == 1:
-        return chosen | {names[0]: others[0]}
-    if missing := [i for i in graph.inputs if i.name not in chosen]:
+    states = initial_states(graph.metadata, graph.source)
+    needed = [name for name in names if name not in states]
+    if len(needed) == 1 and needed[0] not in chosen and len(others) == 1:
+        return chosen | {needed[0]: others[0]}
+    if missing := [i for i in graph.inputs if i.name not in chosen and i.name not in states]:
         wanted = ", ".join(f"{i.name!r} {i.describe()}" for i in missing)
         msg = f"{path}: array {wanted} is missing; the file has {_listed(members) or 'none'}"
         raise DataError(msg)
@@ -180,6 +190,15 @@ def _match(path: Path, members: list[str], graph: Graph) -> dict[str, str]:
         msg = f"{path}: {_listed(others)} is no input of the graph, which takes {_listed(names)}{options}; leave it out"
         raise DataError(msg)
     return chosen
+
+
+def _at_rest(arrays: dict[str, np.ndarray], graph: Graph) -> dict[str, np.ndarray]:
+    """The states of a model of one time step that a file lacks, at their initial values; they take no memory."""
+    states = initial_states(graph.metadata, graph.source)
+    lacking = [i for i in graph.inputs if i.name in states and i.name not in arrays]
+    samples = next((arrays[i.name].shape[i.batch_axis] for i in graph.inputs if i.name in arrays), 0)
+    shapes = {i.name: tuple(samples if a == i.batch_axis else n or 1 for a, n in enumerate(i.dims)) for i in lacking}
+    return {i.name: np.broadcast_to(i.dtype.type(states[i.name]), shapes[i.name]) for i in lacking}
 
 
 def _listed(names: Iterable[str]) -> str:

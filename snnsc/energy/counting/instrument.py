@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from snnsc.energy.counting.indicators import PREFIX, Builder
-from snnsc.energy.plan.layers import Layer
+from snnsc.energy.plan.layer import Layer
 from snnsc.energy.plan.plan import Plan
 
 _EXACT = 2**24
@@ -115,15 +115,15 @@ def instrument(
 def _measure(sums: _Sums, layer: Layer, *, trust: bool) -> dict[str, Reading]:
     """The quantities of one row."""
     build, value, kind = sums.builder, layer.tensor, layer.kind
-    steps, inner = layer.static["time_steps"], layer.inner
+    steps, inner, inside = layer.static["time_steps"], layer.inner, layer.inside
     if layer.role == "pairs":
-        return {"events": sums.add(_pairs(build, value, layer.second), steps, inner, None, largest=None)}
+        return {"events": sums.add(_pairs(build, value, layer.second), steps, inner, None, inside=inside, largest=None)}
     binary = trust and kind.name == "binary"
     nonzero = build.single(value) if binary else build.nonzero(value)
-    count = sums.add(nonzero, steps, inner, None)
+    count = sums.add(nonzero, steps, inner, None, inside=inside)
     if layer.role == "spikes":
         return {"spikes": count}
-    events = sums.add(nonzero, steps, inner, layer.fanout)
+    events = sums.add(nonzero, steps, inner, layer.fanout, inside=inside)
     if layer.role == "pool":
         return {"input_nonzeros": count, "pool_events": events}
     found = {"input_nonzeros": count, "events": events}
@@ -133,9 +133,9 @@ def _measure(sums: _Sums, layer: Layer, *, trust: bool) -> dict[str, Reading]:
     if not trust:
         fits = build.op("Sub", build.constant(np.ones((), np.float32)), build.misfits(value, kind))
         ones = build.op("Mul", ones, fits)
-    found["acs"] = sums.add(ones, steps, inner, layer.fanout)
+    found["acs"] = sums.add(ones, steps, inner, layer.fanout, inside=inside)
     largest = None if build.dtypes[value] == "tensor(double)" else sums.proven.get(value)
-    return found | {"event_magnitude": sums.add(magnitude, steps, inner, layer.fanout, largest=largest)}
+    return found | {"event_magnitude": sums.add(magnitude, steps, inner, layer.fanout, inside=inside, largest=largest)}
 
 
 def _pairs(build: Builder, left: str, right: str) -> str:
@@ -176,11 +176,20 @@ class _Sums:
 
     def __init__(self, builder: Builder, proven: Mapping[str, int]) -> None:
         self.builder, self.proven = builder, proven
-        self._products: dict[tuple[str, int, bool], _Product] = {}
+        self._products: dict[tuple[object, ...], _Product] = {}
         self._weights: dict[tuple[int, int | None], tuple[np.ndarray, _Weights]] = {}
         self._ones: dict[int, np.ndarray] = {}
 
-    def add(self, value: str, steps: int, inner: int, fanout: np.ndarray | None, *, largest: int | None = 1) -> Reading:
+    def add(
+        self,
+        value: str,
+        steps: int,
+        inner: int,
+        fanout: np.ndarray | None,
+        *,
+        inside: int = 0,
+        largest: int | None = 1,
+    ) -> Reading:
         """Sum of a value over each step and sample.
 
         Args:
@@ -188,12 +197,13 @@ class _Sums:
             steps: T.
             inner: Elements of one step and sample.
             fanout: A weight for each of them, integers; None for 1.
+            inside: Elements inside the time axis, which is brought to the front; 0 where it stands there.
             largest: No element is larger; None if that is not known.
         """
         if fanout is None:
             fanout = self._ones.setdefault(inner, np.ones(inner))
         weights = self._as_columns(fanout, largest)
-        product = self._product(value, inner, double=weights.double)
+        product = self._product(value, inner, (steps, inside) if inside else None, double=weights.double)
         if weights.key not in product.parts:
             start = sum(len(part.columns) for _, part in product.parts.values())
             product.parts[weights.key] = (start, weights)
@@ -210,11 +220,14 @@ class _Sums:
             self._weights[known] = (fanout, _Weights(key, radix, columns, digits is None))
         return self._weights[known][1]
 
-    def _product(self, value: str, inner: int, *, double: bool) -> _Product:
-        key = (value, inner, double)
+    def _product(self, value: str, inner: int, time: tuple[int, int] | None, *, double: bool) -> _Product:
+        key = (value, inner, time, double)
         if key not in self._products:
             build = self.builder
             source = build.cast(value, TensorProto.DOUBLE) if double else value
+            if time is not None:
+                split = build.op("Reshape", source, build.constant(np.array([-1, *time], np.int64)))
+                source = build.op("Transpose", split, perm=[1, 0, 2])
             flat = build.op("Reshape", source, build.constant(np.array([-1, inner], np.int64)))
             name = f"{PREFIX}sums.{len(self._products)}"
             self._products[key] = _Product(name, flat, np.float64 if double else np.float32)

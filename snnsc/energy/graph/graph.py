@@ -116,7 +116,7 @@ def build(
     inputs = [v for v in proto.graph.input if v.name not in initializers]
     axis, kind = _input_facts(metadata, source)
     files = {v.name for v in inputs if any(v.name + SUFFIX in node.output for node in live)}
-    states = _states(metadata, source)
+    states = initial_states(metadata, source)
     read = Graph(
         model=proto,
         source=source,
@@ -226,13 +226,18 @@ def _input_facts(metadata: dict[str, str], source: str) -> tuple[int | None, str
     return axis, kind
 
 
-def _states(metadata: dict[str, str], source: str) -> set[str]:
-    """Inputs of a model of one time step that are states of neurons."""
+def initial_states(metadata: Mapping[str, str], source: str) -> dict[str, float]:
+    """Inputs of a model of one time step that are states of neurons, and their value at the first step.
+
+    Raises:
+        ModelFileError: The metadata are damaged.
+    """
     if "snnsc.states" not in metadata:
-        return set()
+        return {}
     try:
-        return set(dict(json.loads(metadata["snnsc.states"])))
-    except (ValueError, TypeError, RecursionError) as error:
+        told = dict(json.loads(metadata["snnsc.states"]))
+        return {name: float(facts["initial"]) for name, facts in told.items()}
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         msg = f"{source}: metadata snnsc.states is damaged: {metadata['snnsc.states'][:60]!r}; export the model again"
         raise ModelFileError(msg) from error
 

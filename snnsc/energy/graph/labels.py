@@ -82,22 +82,25 @@ def label(graph: Readable, *, logic: Iterable[str] = (), states: Iterable[str] =
     return labels
 
 
-class _Groups:
+class Groups:
     """Numbers that are joined into groups."""
 
     def __init__(self) -> None:
         self.parent: list[int] = []
 
     def new(self) -> int:
+        """A number, alone in its group."""
         self.parent.append(len(self.parent))
         return self.parent[-1]
 
     def find(self, item: int) -> int:
+        """The group of a number: equal for all in it."""
         while self.parent[item] != item:
             self.parent[item] = item = self.parent[self.parent[item]]
         return item
 
     def join(self, items: Iterable[int]) -> int:
+        """Make the groups of these numbers, negative ones left out, one; that group, or -1 for none."""
         roots = sorted({self.find(item) for item in items if item >= 0})
         for root in roots[1:]:
             self.parent[root] = roots[0]
@@ -121,7 +124,7 @@ class Labels:
         self.resets: set[str] = set()
         self.comparisons: list[Node] = []
         self.made_by: dict[str, Node] = {}
-        self.pools, self.neurons = _Groups(), _Groups()
+        self.pools, self.neurons = Groups(), Groups()
         self.numbers: dict[object, int] = {}
         self.same: dict[str, int] = {}
         self.compared: dict[int, int] = {}
@@ -135,22 +138,6 @@ class Labels:
         """The layer of neurons whose spikes or state a value is; -1 for none."""
         found = self.found.get(value)
         return -1 if found is None or found.neuron < 0 or found.role == "signal" else self.layer(found.neuron)
-
-    def join(self, firing: Iterable[int]) -> None:
-        """One layer at several time steps: neurons that keep nothing, or are never reset, by where they read from."""
-        sizes: dict[int, int] = {}
-        for c in range(len(self.comparisons)):
-            sizes[self.layer(c)] = sizes.get(self.layer(c), 0) + 1
-        first: dict[frozenset[int], int] = {}
-        for c in [c for c in firing if sizes[self.layer(c)] == 1]:
-            membrane = self._operands(self.comparisons[c])
-            origin = frozenset().union(*(m.origin for m in membrane))
-            other = first.setdefault(origin, c)
-            beside = self.pools.find(membrane[0].pool) == self.pools.find(
-                self._operands(self.comparisons[other])[0].pool
-            )
-            if not beside or any(m.role == "state" for m in membrane):
-                self.neurons.join([other, c])
 
     def _leading(self) -> set[str]:
         """Values that lead to a comparison element by element."""
@@ -173,9 +160,17 @@ class Labels:
             found.add(value)
         return frozenset(found)
 
+    def operands(self, node: Node) -> list[Label]:
+        """The labels of what a node reads of data."""
+        names = self.graph.data_inputs(node)
+        for name in names:
+            if name not in self.found:
+                self.found[name] = self._source(name, frozenset({self._intern(("input", name))}))
+        return [self.found[name] for name in names]
+
     def take(self, node: Node) -> None:
         """Label what one node makes."""
-        operands = self._operands(node)
+        operands = self.operands(node)
         output = node.outputs[0]
         self.made_by[output] = node
         self.same[output] = self._number(node)
@@ -189,13 +184,6 @@ class Labels:
             found = self._source(output, self._origin(node, operands))
         for value in node.outputs:
             self.found[value] = found
-
-    def _operands(self, node: Node) -> list[Label]:
-        names = self.graph.data_inputs(node)
-        for name in names:
-            if name not in self.found:
-                self.found[name] = self._source(name, frozenset({self._intern(("input", name))}))
-        return [self.found[name] for name in names]
 
     def _source(self, value: str, origin: frozenset[int]) -> Label:
         self.sources.add(value)

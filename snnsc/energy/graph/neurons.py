@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 import onnx
 
 from snnsc.energy.graph.labels import ELEMENT, Labels, Readable, label
+from snnsc.energy.graph.memoryless import join
+from snnsc.energy.graph.moments import Moments, moments
 from snnsc.energy.graph.nodes import Graph, Node
 from snnsc.energy.graph.ops import COMPARES, SUMS
 from snnsc.energy.plan.kinds import Kind
@@ -53,11 +55,13 @@ class Neurons:
         at: Name of the node that makes spikes as numbers -> the neuron.
         inside: Names of the nodes that are arithmetic of a neuron.
         layers: Value that holds spikes or a state -> the layer of neurons.
+        moments: When values are made and used.
     """
 
     at: Mapping[str, Neuron] = field(default_factory=dict)
     inside: frozenset[str] = frozenset()
     layers: Mapping[str, int] = field(default_factory=dict)
+    moments: Moments = field(default_factory=Moments)
 
 
 def find_neurons(graph: Graph, kinds: Mapping[str, Kind]) -> Neurons:
@@ -72,7 +76,7 @@ def find_neurons(graph: Graph, kinds: Mapping[str, Kind]) -> Neurons:
     labels = label(graph, logic={n for n, kind in kinds.items() if kind.unit is not None}, states=_given_states(graph))
     outputs = {value.name for value in graph.model.graph.output}
     firing, kept = _firing(graph, labels, outputs)
-    labels.join(firing)
+    join(graph, labels, firing)
     region = _Region(graph, labels, kept)
     pieces = {c: region.back_from(c) for c in firing}  # in execution order: what is new at each is of its time step
     layers = {labels.layer(c) for c in firing}
@@ -86,7 +90,8 @@ def find_neurons(graph: Graph, kinds: Mapping[str, Kind]) -> Neurons:
     inside = {node.name for nodes, _ in pieces.values() for node in nodes}
     inside |= {node.name for node in graph.nodes if region.belongs(node) and labels.of(node.outputs[0]) in layers}
     of_layers = {value: labels.of(value) for value in labels.found if labels.of(value) in layers}
-    return Neurons(at, frozenset(inside - at.keys()), of_layers)
+    when = moments(graph, labels, _steps(labels, firing))
+    return Neurons(at, frozenset(inside - at.keys()), of_layers, when)
 
 
 def body_arithmetic(node: Node) -> tuple[int, int]:
@@ -126,6 +131,18 @@ class _Body:
 
     def identity(self, name: str) -> str:
         return name
+
+
+def _steps(labels: Labels, firing: Mapping[int, str]) -> dict[str, int]:
+    """Time step of each comparison that fires, or that compares what one that fires does, as for a later reset."""
+    count: dict[int, int] = {}
+    steps: dict[tuple[int, frozenset[str]], int] = {}
+    for c in firing:
+        layer = labels.layer(c)
+        steps[layer, labels.membrane(c)] = count.get(layer, 0)
+        count[layer] = count.get(layer, 0) + 1
+    found = {c: steps.get((labels.layer(c), labels.membrane(c))) for c in range(len(labels.comparisons))}
+    return {labels.comparisons[c].name: step for c, step in found.items() if step is not None}
 
 
 def _given_states(graph: Graph) -> set[str]:

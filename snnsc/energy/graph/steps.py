@@ -59,7 +59,7 @@ def _origins(graph: Graph, neurons: Neurons) -> dict[str, frozenset[int]]:
     def one(*key: object) -> frozenset[int]:
         return frozenset({numbers.setdefault(key, len(numbers))})
 
-    found: dict[str, frozenset[int]] = {}
+    found = {name: one("inputs") for name in _in_steps(graph, neurons)}
     for node in graph.nodes:
         sources = graph.data_inputs(node)
         if not sources:
@@ -76,3 +76,10 @@ def _origins(graph: Graph, neurons: Neurons) -> dict[str, frozenset[int]]:
             else:
                 found[output] = one(node.op, constants, read)
     return found
+
+
+def _in_steps(graph: Graph, neurons: Neurons) -> list[str]:
+    """The inputs of a graph that takes one at each time step; none where two are used at the same one."""
+    used = {i.name: neurons.moments.used.get(i.name, frozenset()) for i in graph.inputs}
+    single = {name: steps for name, steps in used.items() if len(steps) == 1}
+    return list(single) if len(set(single.values())) == len(single) else []

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from snnsc.energy.counting.counts import IN_STEPS, SPREAD, LayerCount, Network, Stat, histogram, numbers
-from snnsc.energy.plan.layers import Layer
+from snnsc.energy.plan.layer import Layer
 
 Measured = Mapping[str, np.ndarray]
 """Quantity -> [T, B], float64 holding integers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,85 +13,12 @@ from snnsc.energy.graph.ops import FREE, LINEAR, POOLS, RESHAPES, SCALES, SUMS
 from snnsc.energy.graph.subgraphs import SPIKE
 from snnsc.energy.plan.geometry import Unsupported, windows
 from snnsc.energy.plan.kinds import BINARY, MOVES, REAL, Kind, join, trains
+from snnsc.energy.plan.layer import Layer, LayerFacts
 from snnsc.energy.plan.layout import reduced_axes
 from snnsc.energy.plan.linear import Linear, linear
-from snnsc.energy.plan.values import Values
+from snnsc.energy.plan.values import Spread, Values
 
 NO_BATCH_AXIS = "the batch axis cannot be followed to it; a model exported with a dynamic batch axis is counted whole"
-
-
-@dataclass(frozen=True)
-class LayerFacts:
-    """What chips and price models ask about a layer; shapes are of one sample and one time step.
-
-    Attributes:
-        input_shape: Of the value it reads, the samples' axis left out.
-        output_shape: Of the value it makes.
-        kernel: Spatial size of a convolution's or pool's window; empty elsewhere.
-        strides: One for each axis of the kernel.
-        pads: Begins, then ends, of each axis of the kernel.
-        dilations: One for each axis of the kernel.
-        groups: Of a convolution; 1 elsewhere.
-        fan_in: The largest number of nonzero weights that one output element meets.
-        parameters: Elements of weight and bias, zeros included.
-        weight_bits: 32, 16 or 8: of the stored weight.
-        sources: Names of the rows whose output it reads.
-        arithmetic: (multiplications, additions) of one update of one element of a recognised foreign neuron.
-    """
-
-    input_shape: tuple[int, ...] = ()
-    output_shape: tuple[int, ...] = ()
-    kernel: tuple[int, ...] = ()
-    strides: tuple[int, ...] = ()
-    pads: tuple[int, ...] = ()
-    dilations: tuple[int, ...] = ()
-    groups: int = 1
-    fan_in: int = 0
-    parameters: int = 0
-    weight_bits: int = 32
-    sources: tuple[str, ...] = ()
-    arithmetic: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One row of the report, before any sample has run.
-
-    Attributes:
-        name: Unique name.
-        op: Operator type.
-        kind: Kind of its input (of its output for a neuron layer).
-        static: Counts per sample that follow from shapes and weights.
-        tensor: The value to measure.
-        fanout: For each element of one time step of one sample, how many nonzero weights (or windows) it meets;
-            None to count nonzero elements only.
-        inner: Layout of the measured value, see `layout`.
-        role: What the measurement is: events of a linear row, pool events, spikes, pairs, or nothing. `pairs` is a
-            product of two values, [..., M, K] @ [..., K, N]: events = the sum over k of (nonzeros of the left one's
-            column k) * (nonzeros of the right one's row k). `kind` is binary where either operand is (an addition),
-            and `inner` is the layout of [..., K], the product of both counts.
-        second: The right operand, where the role is `pairs`.
-        group: Name of the row that it is reported under; its own, but for nodes unrolled over time.
-        step: The time step that the node is, in a graph that is unrolled over time.
-        facts: See `LayerFacts`.
-    """
-
-    name: str
-    op: str
-    kind: Kind
-    static: dict[str, int]
-    tensor: str = ""
-    fanout: np.ndarray | None = field(default=None, repr=False, compare=False)
-    inner: int = 1
-    role: str = ""
-    second: str = ""
-    group: str = ""
-    step: int | None = None
-    facts: LayerFacts = LayerFacts()
-
-    def __post_init__(self) -> None:
-        if not self.group:
-            object.__setattr__(self, "group", self.name)
 
 
 class Rows:
@@ -191,8 +118,12 @@ class Rows:
         op = SPIKE if found else node.op.removesuffix("Step") or node.op  # LIFStep is LIF, for one step
         if not (found or node.fires):
             return Layer(node.name, op, self.kinds[output], static, facts=facts)
-        inner = self.values.inner[output]
-        return Layer(node.name, op, self.kinds[output], static, output, None, inner, "spikes", facts=facts)
+        row = self.values.row(output)
+        return Layer(
+            *(node.name, op, self.kinds[output], static, output, None, row.inner, "spikes"),
+            inside=row.inside,
+            facts=facts,
+        )
 
     def _sum(self, node: Node) -> Layer:
         output = node.outputs[0]
@@ -228,8 +159,13 @@ class Rows:
             raise Unsupported(msg)
         else:
             facts = replace(facts, fan_in=self.values.per_sample(source) // max(self.values.per_sample(output), 1))
-        inner = self.values.inner[source]
-        return Layer(node.name, node.op, self.kinds[source], static, source, fanout, inner, "pool", facts=facts)
+        row = self.values.row(source, fanout)
+        return Layer(
+            *(node.name, node.op, self.kinds[source], static | {"time_steps": row.steps}, source),
+            *(row.fanout, row.inner, "pool"),
+            inside=row.inside,
+            facts=facts,
+        )
 
     def _pairs(self, node: Node) -> Layer:
         """A product of two values, as of attention.
@@ -242,17 +178,16 @@ class Rows:
         rank = len(self.values.shapes[output])
         rows, columns = self.values.shapes[output][-2:] if rank > 1 else (1, 1)
         summed = self.values.shapes[left][-1]
-        inner = self.values.inner[output]
-        if rank < 3 or inner % (rows * columns):
+        row = self.values.row(output)
+        if rank < 3 or row.inner % (rows * columns) or row.inside % (rows * columns):
             msg = "both operands depend on the input, and the samples are rows of a matrix"
             raise Unsupported(msg)
         dense = self.values.per_sample(output) * summed
-        steps = self.values.steps_of(output)
         binary = any(self.kinds[name].name == "binary" for name in (left, right))
         static = {
-            "time_steps": steps,
+            "time_steps": row.steps,
             "dense_macs": dense,
-            "ann_macs": self._of_ann(node, dense, steps),
+            **self._of_ann(node, left, dense, row),
             "max_events": dense,
             "input_elements": self.values.per_sample(left) + self.values.per_sample(right),
             "bias_adds": 0,
@@ -260,30 +195,42 @@ class Rows:
         }
         facts = replace(self._facts(node, left), fan_in=summed)
         kind = BINARY if binary else REAL
-        folded = inner // (rows * columns) * summed
-        return Layer(node.name, node.op, kind, static, left, None, folded, "pairs", second=right, facts=facts)
+        folded, inside = (n // (rows * columns) * summed for n in (row.inner, row.inside))
+        return Layer(
+            *(node.name, node.op, kind, static, left, None, folded, "pairs", right), inside=inside, facts=facts
+        )
 
-    def _of_ann(self, node: Node, dense: int, steps: int) -> int:
-        """The ANN twin has no time: of a layer that is a node for each time step, it has the first."""
+    def _of_ann(self, node: Node, source: str, dense: int, row: Spread) -> dict[str, int]:
+        """The ANN twin has no time: of a layer that is a node for each time step, it has the first.
+
+        Nothing where it cannot be told what one time step is.
+        """
+        times = self.values.times
+        values = (source, node.outputs[0])
+        if any(name in times.unclear for name in values) or any(name in times.inside for name in values) != bool(
+            row.inside
+        ):
+            return {}
         later = bool(node.time_step) or (node.name in self.places and self.places[node.name][1] > 0)
-        return 0 if later else dense // steps if self.spiking else dense
+        return {"ann_macs": 0 if later else dense // row.steps if self.spiking else dense}
 
     def _linear(self, node: Node) -> Layer:
         found = self._counted(node)
         source = found.source
-        inner, steps = self.values.inner[source], self.values.steps_of(source)
+        row = self.values.row(source, found.fanout, timed=node.outputs[0] in self.values.times.inside)
+        assert row.fanout is not None
         static = {
-            "time_steps": steps,
+            "time_steps": row.steps,
             "dense_macs": found.dense,
-            "ann_macs": self._of_ann(node, found.dense, steps),
-            "max_events": int(found.fanout.sum()) * (self.values.per_sample(source) // inner),
+            **self._of_ann(node, source, found.dense, row),
+            "max_events": int(row.fanout.sum()) * (self.values.per_sample(source) // row.inner),
             "input_elements": self.values.per_sample(source),
             "bias_adds": found.biased,
             "weights": found.weights,
         }
-        once = node.time_step is None and node.name not in self.places
-        if source not in self.after_neurons and steps < self.steps and once:
-            static["repeats"] = self.steps // steps
+        uses = self._uses(node)
+        if source not in self.after_neurons and row.steps < uses:
+            static["repeats"] = uses // row.steps
         facts = replace(
             self._facts(node, source),
             groups=found.groups,
@@ -295,7 +242,18 @@ class Rows:
             g = found.geometry
             facts = replace(facts, kernel=g.kernel, strides=g.strides, pads=g.begins + g.ends, dilations=g.dilations)
         kind = self.kinds[source]
-        return Layer(node.name, node.op, kind, static, source, found.fanout, inner, "events", facts=facts)
+        return Layer(
+            *(node.name, node.op, kind, static, source, row.fanout, row.inner, "events"),
+            inside=row.inside,
+            facts=facts,
+        )
+
+    def _uses(self, node: Node) -> int:
+        """How many time steps of neurons a layer delivers its current to; 1 of one that is a node for each."""
+        if node.time_step is not None or node.name in self.places:
+            return 1
+        used = self.neurons.moments.used.get(node.outputs[0])
+        return len(used) if used else self.steps
 
     def _counted(self, node: Node) -> Linear:
         """The same layer at another time step has the same fan-out: computed once, and held once."""

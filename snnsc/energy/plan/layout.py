@@ -6,6 +6,7 @@ A value's layout is one number, `inner`: the element at flat position f belongs 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 from snnsc.energy.graph.nodes import Graph, Node
@@ -36,16 +37,23 @@ def follow(graph: Graph, shapes: dict[str, Shape], batch: int) -> dict[str, int]
         for output in node.outputs:
             if output not in shapes:
                 continue
-            layouts = {_step(graph, node, name, output, inner, shapes, batch) for name in sources}
+            layouts = {step(graph, node, name, output, inner, shapes, batch) for name in sources}
             layout = layouts.pop()
             if not layouts and layout is not None and prod(shapes[output]) % (batch * layout) == 0:
                 inner[output] = layout
     return inner
 
 
-def _step(
-    graph: Graph, node: Node, source: str, output: str, inner: dict[str, int], shapes: dict[str, Shape], batch: int
+def step(
+    graph: Graph,
+    node: Node,
+    source: str,
+    output: str,
+    inner: Mapping[str, int],
+    shapes: Mapping[str, Shape],
+    batch: int,
 ) -> int | None:
+    """The layout of one output of a node, from that of one of its sources; None where it cannot be followed."""
     if source not in inner:
         return None
     before, after, layout = shapes[source], shapes[output], inner[source]

@@ -13,7 +13,7 @@ import numpy as np
 
 from snnsc.energy.graph.nodes import Node
 from snnsc.energy.plan.geometry import Unsupported, Windows, transposed, windows
-from snnsc.energy.plan.layout import einsum_terms
+from snnsc.energy.plan.layout import einsum_terms, sample_axis
 from snnsc.energy.plan.values import Values
 
 
@@ -148,7 +148,7 @@ def _matrix(values: Values, node: Node, source: str) -> Linear:
     parameters, biased = weight.size, 0
     if node.op == "Gemm":
         weight = weight.T if turned[1 if left else 0] else weight
-        weight = weight if node.number("alpha", 1.0) == 1 else weight * np.float32(node.number("alpha", 1.0))
+        weight = weight if node.number("alpha", 1.0) else np.zeros_like(weight)
         if len(node.inputs) > 2 and node.inputs[2] and node.number("beta", 1.0) != 0:
             biased = values.nonzero(node.inputs[2], output)
             parameters += values.weight(node.inputs[2]).size
@@ -158,6 +158,10 @@ def _matrix(values: Values, node: Node, source: str) -> Linear:
     matrix = weight if weight.ndim > 1 else (weight[:, np.newaxis] if left else weight[np.newaxis])
     if matrix.ndim < 2 or shape[summed] != matrix.shape[-2 if left else -1]:
         msg = f"weight shape {list(weight.shape)} does not fit input {list(shape)}"
+        raise Unsupported(msg)
+    samples = sample_axis(shape, values.inner[source], values.batch)
+    if samples is not None and samples > summed:
+        msg = "its samples are columns: they stand behind the axis that it sums over"
         raise Unsupported(msg)
     nonzero = matrix != 0
     met = nonzero.sum(axis=-1 if left else -2)  # [..., k]

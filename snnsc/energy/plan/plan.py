@@ -12,8 +12,10 @@ from snnsc.energy.graph.steps import places
 from snnsc.energy.plan.bounds import operations
 from snnsc.energy.plan.geometry import Unsupported
 from snnsc.energy.plan.kinds import Kind, classify
-from snnsc.energy.plan.layers import Layer, Rows
+from snnsc.energy.plan.layer import Layer
+from snnsc.energy.plan.layers import Rows
 from snnsc.energy.plan.layout import Shape, follow
+from snnsc.energy.plan.times import find_times
 from snnsc.energy.plan.values import Values
 
 
@@ -65,7 +67,9 @@ def make_plan(graph: Graph, shapes: dict[str, Shape], dtypes: dict[str, str], ba
     """
     kinds = classify(graph, shapes)
     neurons = find_neurons(graph, kinds)
-    values = Values(graph, shapes, follow(graph, shapes, batch), kinds, batch)
+    inner = follow(graph, shapes, batch)
+    times = find_times(graph, shapes, inner, batch, neurons.moments)
+    values = Values(graph, shapes, inner, kinds, batch, times)
     rows = Rows(values, neurons, places(graph, neurons, shapes))
     layers: list[Layer] = []
     missing: list[Missing] = []

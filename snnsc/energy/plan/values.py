@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -11,6 +11,24 @@ from snnsc.energy.graph.nodes import Graph
 from snnsc.energy.plan.geometry import Unsupported
 from snnsc.energy.plan.kinds import Kind
 from snnsc.energy.plan.layout import Shape, sample_axis
+from snnsc.energy.plan.times import Times
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a value is spread over time.
+
+    Attributes:
+        steps: T.
+        inner: Elements of one time step of one sample.
+        inside: Elements inside its time axis, where that stands inside the samples; 0 where it stands in front.
+        fanout: For each element of one time step of one sample.
+    """
+
+    steps: int
+    inner: int
+    inside: int
+    fanout: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -23,6 +41,7 @@ class Values:
         inner: Layout of each value, see `layout`.
         kinds: Kind of each value, see `kinds`.
         batch: Samples in that run.
+        times: Where time stands inside the samples.
     """
 
     graph: Graph
@@ -30,9 +49,12 @@ class Values:
     inner: dict[str, int]
     kinds: dict[str, Kind]
     batch: int
+    times: Times = field(default_factory=Times)
 
     def steps_of(self, value: str) -> int:
         """How many times the value is made for one sample: T, or 1 before time begins."""
+        if value in self.times.inside:
+            return self.times.inside[value].size
         return self.per_sample(value) // self.inner[value] if value in self.inner else 1
 
     def per_sample(self, value: str) -> int:
@@ -45,8 +67,35 @@ class Values:
         axis = sample_axis(shape, self.inner[value], self.batch) if value in self.inner else None
         if axis is None:
             return ()
-        folded = self.inner[value] // prod(shape[axis + 1 :])
-        return (*([folded] if folded > 1 else []), *shape[axis + 1 :])
+        one = [self.inner[value] // prod(shape[axis + 1 :]), *shape[axis + 1 :]]
+        time = self.times.inside.get(value)
+        if time is not None:
+            at = sample_axis(tuple(one), time.inner, time.size)
+            if at is None:
+                return ()
+            one[at] //= time.size
+            if at and one[at] == 1:
+                del one[at]
+        return tuple(one[1:] if one[0] == 1 else one)
+
+    def row(self, value: str, fanout: np.ndarray | None = None, *, timed: bool = True) -> Spread:
+        """How a value is measured: its time steps, and the fan-out of one of them.
+
+        Args:
+            value: The value.
+            fanout: For each element of one sample, or of one time step that stands in front; None for 1.
+            timed: Whether time inside the samples is told apart.
+        """
+        steps, inner = self.per_sample(value) // self.inner[value], self.inner[value]
+        time = self.times.inside.get(value) if timed else None
+        if time is None:
+            return Spread(steps, inner, 0, fanout)
+        if fanout is not None:
+            each = fanout.reshape(-1, time.size, time.inner)
+            if (each != each[:, :1]).any():  # weights of its own at each step
+                return Spread(steps, inner, 0, fanout)
+            fanout = each[:, 0].reshape(-1)
+        return Spread(time.size, inner // time.size, time.inner, fanout)
 
     def weight(self, name: str) -> np.ndarray:
         """A constant.

@@ -30,7 +30,7 @@ class Work:
         updates: Neurons times time steps.
         spikes: Spikes that the neurons fire.
         bias_adds: Additions of a bias.
-        ann_macs: Multiplications of the same layer in the ANN twin.
+        ann_macs: Multiplications of the same layer in the ANN twin; None where its time steps cannot be told.
         input_shape: Of one sample and step; empty where not known.
         output_shape: Of one sample and step; empty where not known.
         kernel: Spatial size of the window; empty elsewhere.
@@ -48,7 +48,7 @@ class Work:
     updates: float
     spikes: float
     bias_adds: float
-    ann_macs: float
+    ann_macs: float | None
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -118,9 +118,9 @@ def arithmetic(work: Work, target: ArithmeticTarget) -> Terms:
     }
 
 
-def arithmetic_ann(work: Work, target: OperationTarget) -> float:
-    """The ANN twin, run once, every multiplication charged: ann_macs * (E_multiply + E_add)."""
-    return work.ann_macs * target.mac_pj
+def arithmetic_ann(work: Work, target: OperationTarget) -> float | None:
+    """The ANN twin, run once, every multiplication charged: ann_macs * (E_multiply + E_add); None where not known."""
+    return None if work.ann_macs is None else work.ann_macs * target.mac_pj
 
 
 def memory(work: Work, target: MemoryTarget) -> Terms:
@@ -161,7 +161,7 @@ def memory(work: Work, target: MemoryTarget) -> Terms:
 
 
 def memory_ann(work: Work, target: MemoryTarget) -> float | None:
-    """The same layer as an ANN's, run once (arXiv 2210.13107); None where its shapes are not known.
+    """The same layer as an ANN's, run once (arXiv 2210.13107); None where its shapes or steps are not known.
 
     operations  = ann_macs * E_MAC + N_out * E_add, the latter if it has a bias      1.1, 1.2, 2.1, 2.2
     inputs      = ann_macs * E_RAM(N_in), a convolution                              3
@@ -172,9 +172,9 @@ def memory_ann(work: Work, target: MemoryTarget) -> float | None:
     addressing  = (N_in + N_out + C_out * kernel) * E_add, a convolution
                 = ann_macs * E_add, a matrix
     """
-    if not work.ann_macs:
+    if work.ann_macs == 0:
         return 0.0
-    if not work.input_shape or not work.output_shape:
+    if work.ann_macs is None or not work.input_shape or not work.output_shape:
         return None
     add, channels = target.add.value, _channels(work)
     n_in, n_out = elements(work.input_shape), elements(work.output_shape)
@@ -261,9 +261,10 @@ def _work(
         return layer.stats[key].total / samples if key in layer.stats else 0.0
 
     linear = "dense_macs" in layer.stats
+    ann_macs = mean("ann_macs") if "ann_macs" in layer.stats or not linear else None
     return Work(
         *(layer.op, layer.input_kind, events, acs, magnitude, every_step, inputs if linear else 0.0),
-        *(mean("neuron_updates"), spikes, mean("bias_adds") if linear else 0.0, mean("ann_macs")),
+        *(mean("neuron_updates"), spikes, mean("bias_adds") if linear else 0.0, ann_macs),
         *(shape(layer, "input_shape"), shape(layer, "output_shape"), shape(layer, "kernel") if linear else ()),
         *(number(layer, "parameters") or layer.weights, _arithmetic(layer)),
     )

@@ -215,13 +215,15 @@ def _static_power(target: Target) -> Static:
 
 def _ann(works: list[Work], target: Target) -> float | None:
     """The ANN twin; it needs shapes alone, so that the works of the bound do."""
+    parts: list[float | None]
     if isinstance(target, MemoryTarget):
         parts = [formulas.memory_ann(work, target) for work in works]
-        known = [part for part in parts if part is not None]
-        return sum(known) if len(known) == len(parts) else None
-    if isinstance(target, ArithmeticTarget):
-        return sum(formulas.arithmetic_ann(work, target) for work in works)
-    return None
+    elif isinstance(target, ArithmeticTarget):
+        parts = [formulas.arithmetic_ann(work, target) for work in works]
+    else:
+        return None
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _ratio(snn: float | None, ann: float | None) -> float | None:
@@ -279,6 +281,8 @@ def _assumptions(target: Target, works: list[Work], ann: float | None, bound: fl
             found.append(f"static power of one chip, shared by {rate:g} inferences a second")
     if isinstance(target, MemoryTarget) and any(not work.output_shape for work in linear):
         found.append("where a layer's shapes are not known, the access to the smallest memory is charged")
-    if isinstance(target, MemoryTarget) and ann is None:
+    if isinstance(target, OperationTarget) and any(work.ann_macs is None for work in works):
+        found.append("the ANN twin has no price, as it cannot be told where time stands in what some layers read")
+    elif isinstance(target, MemoryTarget) and ann is None:
         found.append("the ANN twin has no price, as the shapes of some layers are not known")
     return [*found, *(f"no sourced figure, charged 0: {what}" for what in target.not_published)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from snnsc.energy.counting.counting import count, dense
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.counting.embedded import read_embedded
-from snnsc.energy.counting.inputs import Samples, load_told
+from snnsc.energy.counting.inputs import Samples, load_told, states_at_rest
 from snnsc.energy.graph.graph import STATISTICS_KEY, Graph, read_graph
 from snnsc.energy.pricing.fit import Fit, fit
 from snnsc.energy.pricing.pricing import Price, price
@@ -67,7 +67,8 @@ class Report:
         time_steps          how often the layer runs: T, or 1 where it stands before (or after) the time axis
         dense_macs          output elements x weights that one output meets, padding included, as the graph runs it
         ann_macs            dense_macs of one time step: the layer in the ANN twin. Where a layer has weights of its
-                            own at every time step, it is a row for each, and only the first has ann_macs
+                            own at every time step, it is a row for each, and only the first has ann_macs; null
+                            where it cannot be told where time stands in what it reads
         max_events          events if every input element were nonzero: exact fan-out, borders and zero weights left out
         events              pairs of a nonzero input element and a nonzero weight it meets
         acs, macs           events that are additions, events that need a multiplication; acs + macs = events.
@@ -94,7 +95,7 @@ class Report:
         spread              `events`, `spikes` -> histogram over the samples: `samples` in 20 equal bins `from` 0
                             `to` the largest value possible; {} without samples
         facts               form of the layer: shapes, kernel, fan_in, parameters, weight_bits, sources, ... (see
-                            `layers.LayerFacts`)
+                            `layer.LayerFacts`)
 
     Keys of an entry of `energy`, one a target, in pJ a sample; null where there is no figure:
 
@@ -236,7 +237,11 @@ def estimate_all(
 
 def _count(graph: Graph, inputs: Path | Samples | None) -> tuple[Counts, str]:
     if inputs is not None:
-        return count(*load_told(inputs, graph)), inputs.name if isinstance(inputs, Samples) else str(inputs)
+        if isinstance(inputs, Samples):
+            return count(*load_told(inputs, graph)), inputs.name
+        rest = states_at_rest(inputs, graph)
+        told = f"{inputs}, states at their initial values: {rest}" if rest else str(inputs)
+        return count(*load_told(inputs, graph)), told
     if STATISTICS_KEY in graph.metadata:
         return read_embedded(graph), "embedded"
     return dense(graph), "none"

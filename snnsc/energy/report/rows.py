@@ -20,7 +20,9 @@ def layer_row(layer: LayerCount, counts: Counts) -> Row:
     def mean(key: str) -> float | None:
         if key in stats:
             return stats[key].total / (samples or 1)
-        return None if samples == 0 and key not in _COUNTED and _measures(layer, key) else 0.0
+        bound = key in _COUNTED or not _measures(layer, key)
+        unknown = "dense_macs" in stats if key == "ann_macs" else samples == 0 and not bound
+        return None if unknown else 0.0
 
     row: Row = {"name": layer.name, "op": layer.op, "input_kind": layer.input_kind}
     row["input_unit"] = layer.unit

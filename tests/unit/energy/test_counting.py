@@ -374,3 +374,11 @@ def test_a_known_network_has_its_known_size():
         pytest.skip("SNNSC_DATA has no models")
     layers = dense(read_graph(model)).layers
     assert sum(x.stats["dense_macs"].total for x in layers if x.op in ("Conv", "Gemm")) == 4_089_184_256
+
+
+def test_a_graph_too_large_to_optimise_counts_the_same(rng, monkeypatch):
+    graph = read_graph(exported_net(rng))
+    feeds = {"images": rng.integers(-1, 3, (4, 2, 6, 6)).astype(np.float32)}
+    optimised = count(graph, [feeds])
+    monkeypatch.setattr("snnsc.energy.counting.counting._LARGEST_OPTIMISED", 0)
+    assert count(graph, [feeds]) == optimised

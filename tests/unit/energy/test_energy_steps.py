@@ -18,7 +18,7 @@ from snnsc.energy.counting.indicators import Builder as NodeBuilder
 from snnsc.energy.counting.instrument import _digits, instrument
 from snnsc.energy.plan.groups import count_rows, make_rows
 from snnsc.energy.plan.kinds import BINARY, REAL
-from snnsc.energy.plan.layers import Layer, LayerFacts
+from snnsc.energy.plan.layer import Layer, LayerFacts
 from snnsc.energy.plan.plan import Plan
 from snnsc.energy.plan.proofs import proven
 from snnsc.sessions import open_session, run_session

@@ -164,6 +164,26 @@ def test_a_constant_that_differs_from_sample_to_sample_is_not_counted(rng):
     assert (entry["reason"], entry["share"]) == ("its constant varies along time or samples", 1.0)
 
 
+@pytest.mark.parametrize("weight", ["left", "right"])
+def test_samples_as_columns_are_not_counted(rng, weight):
+    """x [K, N], whose axis K is summed over: neither the samples nor time stand in front."""
+    names = ["w", "x"] if weight == "left" else ["x", "w"]
+    node = helper.make_node("Gemm", names, ["y"], "layer", transA=1)
+    model = model_of([node], {"x": [6, "batch"]}, {"w": sparse(rng, 6, 4)}, ("y", 2))
+    (entry,) = count(read_graph(model), [{"x": sparse(rng, 6, 3)}]).not_counted
+    assert entry["reason"] == "its samples are columns: they stand behind the axis that it sums over"
+
+
+@pytest.mark.parametrize("alpha", [1e-30, 1e-45])
+def test_a_weight_that_a_factor_makes_too_small_for_float32_is_a_weight(rng, alpha):
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], "layer", alpha=alpha)
+    w = (sparse(rng, 6, 4) * np.float32(1e-15)).astype(np.float32)
+    x = sparse(rng, 5, 6)
+    found = row(count(read_graph(model_of([node], {"x": ["batch", 6]}, {"w": w}, ("y", 2))), [{"x": x}]), "layer")
+    assert found.stats["events"].total == brute_matrix(x, w)[:, 0].sum() > 0
+    assert found.weights == np.count_nonzero(w)
+
+
 # ------------------------------------------------------------------------------------- products of two activations
 
 

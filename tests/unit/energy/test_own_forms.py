@@ -51,7 +51,7 @@ def lif(make_recipe):
 
 
 def measured(counts: Counts) -> list[tuple[dict, dict]]:
-    """What every row counted, and at which time steps; names and operators of inlined neurons are others."""
+    """What every row counted, and at which time steps; operators of inlined neurons are others."""
     return [(row.stats, row.steps) for row in counts.layers]
 
 
@@ -60,6 +60,7 @@ def check_inlined(model, plain: Counts, images: np.ndarray) -> None:
     assert not inlined.not_counted
     assert not inlined.violations
     assert measured(inlined) == measured(plain)
+    assert [row.name for row in inlined.layers] == [row.name for row in plain.layers]
     assert sum(row.stats["spikes"].total for row in plain.layers if "spikes" in row.stats) > 100
     target = next(target for target in load_targets() if target.name == "horowitz-fp32")
     for row, told in zip(inlined.layers, plain.layers, strict=True):
@@ -99,6 +100,7 @@ def test_one_step_from_rest_counts_as_the_first_step(lif):
         for row in rows:
             assert row.stats["events"].total == first[row.name].steps["events"][0]
         neurons = [row for row in counts.layers if "neuron_updates" in row.stats]
+        assert [row.name for row in neurons] == [row.name for row in plain.layers if "spikes" in row.stats]
         spikes = [row.steps["spikes"][0] for row in plain.layers if "spikes" in row.steps]
         assert [row.stats["spikes"].total for row in neurons] == spikes
         assert {row.op for row in neurons} == {"LIF" if step is model else "spike"}

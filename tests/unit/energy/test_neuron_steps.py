@@ -1,0 +1,101 @@
+"""Which layers are one at several time steps, and at how many a first layer has to deliver its current."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from snnsc.energy import count, price, read_graph
+
+from .graphs import brute_matrix
+from .test_neurons import B, K, M, T, Unrolled, feed, names, row, weight_of
+
+
+def test_a_first_layer_with_weights_of_its_own_at_each_step_is_not_repeated(rng):
+    b = Unrolled(rng)
+    b.const("out", b.grid(M, 2))
+    v, ys = None, {}
+    for t in range(T):
+        b.const(f"w{t}", b.grid(K, M))
+        s, v = b.neuron(b.product(b.at(t), f"w{t}", f"first.{t}"), v, f"lif.{t}", "cast")
+        ys[b.product(s, "out", f"second.{t}")] = 2
+    counts = count(read_graph(b.finish(ys)), [feed(rng)])
+    first = [row(counts, f"first.{t}") for t in range(T)]
+    assert not [layer.name for layer in first if "events_every_step" in layer.stats]
+    (loihi,) = price(counts, ["loihi"])
+    events = sum(layer.stats["events"].total for layer in first) / B
+    assert loihi.terms["real_input_pj"] == pytest.approx(23.6 * events)
+
+
+def test_a_layer_is_repeated_as_often_as_its_current_is_taken(rng):
+    """One of a layer of its own, through a second one without neurons between, at all steps but the first."""
+    b = Unrolled(rng)
+    b.const("w1", b.grid(K, M)), b.const("w2", b.grid(M, M)), b.const("w0", b.grid(K, M))
+    held = b.product(b.product(b.at(0), "w1", "first"), "w2", "second")
+    v, ys = None, {}
+    for t in range(T):
+        current = b.product(b.at(1), "w0", "start") if t == 0 else held
+        s, v = b.neuron(current, v, f"lif.{t}", "cast")
+        ys[s] = 2
+    counts = count(read_graph(b.finish(ys)), [feed(rng)])
+    for name in ("first", "second"):
+        layer = row(counts, name)
+        assert layer.stats["events_every_step"].total == (T - 1) * layer.stats["events"].total > 0
+    assert "events_every_step" not in row(counts, "start").stats
+
+
+def towers(rng, *, second: bool) -> onnx.ModelProto:
+    """Two inputs through equal weights and neurons that keep nothing, then one matrix over both."""
+    b = Unrolled(rng)
+    b.const("w", b.grid(K, K)), b.const("out", b.grid(2 * K, 2))
+    ends = []
+    for name in ("left", "right"):
+        s, _ = b.neuron(b.product(name, "w", f"{name}.1"), None, f"{name}.s1", "cast")
+        if second:
+            s, _ = b.neuron(b.product(s, "w", f"{name}.2"), None, f"{name}.s2", "cast")
+        ends.append(s)
+    b.product(b.add("Concat", ends, "both", axis=1), "out", "head")
+    inputs = [(name, TensorProto.FLOAT, ["batch", K]) for name in ("left", "right")]
+    return b.model(inputs, [("head.out", [None, 2])])
+
+
+def test_towers_of_equal_weights_are_no_time_steps(rng):
+    feeds = {name: feed(rng)["x"][0] for name in ("left", "right")}
+    counts = count(read_graph(towers(rng, second=False)), [feeds])
+    assert names(counts) == ["left.1", "left.s1", "right.1", "right.s1", "head"]
+    assert [layer.stats["time_steps"].total for layer in counts.layers] == [B] * 5
+    assert not [layer.name for layer in counts.layers if "events_every_step" in layer.stats]
+
+
+def test_a_chain_in_each_tower_is_one_layer_over_time(rng):
+    """Tied weights in a chain are those of a recurrent layer; the two towers still are two."""
+    feeds = {name: feed(rng)["x"][0] for name in ("left", "right")}
+    counts = count(read_graph(towers(rng, second=True)), [feeds])
+    found = {layer.name: layer.stats["time_steps"].total // B for layer in counts.layers}
+    assert (found["left.s1"], found["right.s1"]) == (2, 2)
+    assert "left.s2" not in found
+
+
+@pytest.mark.parametrize("middle", [False, True], ids=["remembering", "after one without memory"])
+def test_one_input_of_the_graph_for_each_time_step(rng, middle):
+    b = Unrolled(rng)
+    b.const("w1", b.grid(K, K)), b.const("w2", b.grid(K, K))
+    v, ys = None, {}
+    for t in range(T):
+        s = f"x{t}"
+        if middle:
+            s, _ = b.neuron(b.product(s, "w1", f"first.{t}"), None, f"sign.{t}", "cast")
+        s, v = b.neuron(b.product(s, "w2", f"second.{t}"), v, f"lif.{t}", "cast")
+        ys[s] = 2
+    inputs = [(f"x{t}", TensorProto.FLOAT, ["batch", K]) for t in range(T)]
+    x = feed(rng)["x"]
+    model = b.model(inputs, [(name, [None, K]) for name in ys])
+    counts = count(read_graph(model), [{f"x{t}": x[t] for t in range(T)}])
+    assert names(counts) == (["first.0", "sign.0"] if middle else []) + ["second.0", "lif.0"]
+    assert [layer.stats["time_steps"].total for layer in counts.layers] == [T * B] * len(counts.layers)
+    first = counts.layers[0]
+    assert first.stats["ann_macs"].total == B * K * K
+    weight = weight_of(model, "w1" if middle else "w2")
+    assert first.steps["events"] == tuple(brute_matrix(x[t], weight)[:, 0].sum() for t in range(T))
+    assert sum(first.steps["events"]) > 0
