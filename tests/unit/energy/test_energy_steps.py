@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -61,6 +61,9 @@ def test_random_spiking_convolutions(data):
         "dilations": [draw(st.integers(1, 2)) for _ in range(2)],
         "pads": [draw(st.integers(0, 2)) for _ in range(4)],
     }
+    for axis in range(2):  # a window is no larger than what it reads
+        extent = attrs["dilations"][axis] * (w_shape[2 + axis] - 1) + 1
+        assume(extent <= size - (source == "scaled") + attrs["pads"][axis] + attrs["pads"][axis + 2])
     T, B = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     b = SnnBuilder(rng, T)
     b.neuron("x", "a")
