@@ -73,6 +73,7 @@ def train_run(
             resolve_root(recipe, data_root),
             rank=place.rank,
             world_size=place.world_size,
+            pinned=place.device.type == "cuda",
             progress=progress if place.leads else None,
         )
     training = resume(last, loaders, place) if last else Training(recipe, loaders, place)
