@@ -13,13 +13,16 @@ from torch import Tensor
 from snnsc.data import build_loaders, resolve_root
 from snnsc.recipe.load import load_recipe
 from snnsc.recipe.schema import Recipe
+from snnsc.training.allocator import keep_freed_memory
 from snnsc.training.device import autocast
 from snnsc.training.distributed import Place
 from snnsc.training.loop import Training
 
 
 def make_training(name: str, overrides: Sequence[str], data_root: Path | None, device: torch.device) -> Training:
-    """The training of a shipped recipe, at its start; the data are read and cached."""
+    """The training of a shipped recipe at its start, in a process like that of `snnsc train`; the data are cached."""
+    if device.type == "cpu":
+        keep_freed_memory()
     recipe: Recipe = load_recipe(name, overrides)
     training = Training(recipe, build_loaders(recipe, resolve_root(recipe, data_root)), Place(device))
     training.model.train()
