@@ -14,6 +14,7 @@ from snnsc.cli.console import data_progress, note, shown
 from snnsc.cli.train_display import Display
 from snnsc.data import build_loaders, resolve_root
 from snnsc.recipe.schema import Recipe
+from snnsc.training.allocator import keep_freed_memory
 from snnsc.training.distributed import Place, any_process, same_everywhere
 from snnsc.training.loop import Training
 from snnsc.training.run import LAST, Interrupted, record, resume
@@ -67,12 +68,15 @@ def train_run(
     """
     if recipe.method.teacher is not None:
         read_teacher(recipe.method.teacher)  # before data are downloaded for nothing
+    if place.device.type == "cpu":
+        keep_freed_memory()
     with data_progress() as progress:
         loaders = build_loaders(
             recipe,
             resolve_root(recipe, data_root),
             rank=place.rank,
             world_size=place.world_size,
+            pinned=place.device.type == "cuda",
             progress=progress if place.leads else None,
         )
     training = resume(last, loaders, place) if last else Training(recipe, loaders, place)

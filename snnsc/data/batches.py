@@ -45,6 +45,7 @@ class TrainBatches:
         world_size: R.
         crops: Reads random crops of the images, resized, in the place of `source`.
         mixing: Done to a batch at the end.
+        pinned: Whether batches lie in page-locked memory, see `prefetched`.
     """
 
     source: Samples
@@ -57,6 +58,7 @@ class TrainBatches:
     world_size: int = 1
     crops: Crops | None = None
     mixing: Mixing | None = None
+    pinned: bool = False
 
     @property
     def samples(self) -> int:
@@ -86,13 +88,13 @@ class TrainBatches:
                 return inputs, labels_B
             return self.mixing(inputs, labels_B, generator(MIX, self.seed, epoch, step))
 
-        return prefetched(batch, range(start, len(self)))
+        return prefetched(batch, range(start, len(self)), pinned=self.pinned)
 
     def unaugmented(self) -> EvalBatches:
         """Return the same samples as for evaluation: in their order, as they are, with labels [B]."""
         per_rank = -(-self.batch_size // self.world_size)
         return EvalBatches(
-            self.source, self.labels_N, self.chosen_M, self.pipeline, per_rank, self.rank, self.world_size
+            self.source, self.labels_N, self.chosen_M, self.pipeline, per_rank, self.rank, self.world_size, self.pinned
         )
 
     def _stored(self, indices_B: Indices, draws: Draws) -> Array:
@@ -114,6 +116,7 @@ class EvalBatches:
         batch_size: Samples of a batch on this rank; the last one is shorter.
         rank: This process.
         world_size: R.
+        pinned: Whether batches lie in page-locked memory, see `prefetched`.
     """
 
     source: Samples
@@ -123,6 +126,7 @@ class EvalBatches:
     batch_size: int
     rank: int = 0
     world_size: int = 1
+    pinned: bool = False
 
     @property
     def samples(self) -> int:
@@ -142,25 +146,35 @@ class EvalBatches:
             inputs = self.pipeline.evaluate(self.source.read(indices_B))
             return inputs, torch.from_numpy(self.labels_N[indices_B])
 
-        return prefetched(batch, range(len(self)))
+        return prefetched(batch, range(len(self)), pinned=self.pinned)
 
     def _mine(self) -> Indices:
         """Return the places in `source` of this rank's samples."""
         return self.chosen_M[self.rank :: self.world_size]
 
 
-def prefetched(make: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[Batch]:
+def prefetched(make: Callable[[int], Batch], steps: Iterable[int], *, pinned: bool = False) -> Iterator[Batch]:
     """Yield ``make(step)`` of each step in order, made by a few threads that many steps ahead.
 
     `make` depends on its step alone, so the number of threads changes nothing. An exception of `make` is raised here,
     at its step. The threads end with the iterator, also where it is abandoned.
+
+    Args:
+        make: Makes the batch of a step.
+        steps: Which.
+        pinned: Move the batches to page-locked memory, from where a GPU takes them without the caller's waiting.
     """
+
+    def pin(step: int) -> Batch:
+        inputs, labels = make(step)
+        return inputs.pin_memory(), labels.pin_memory()
+
     count = min(_THREADS, processors())
     threads = ThreadPoolExecutor(count, thread_name_prefix="snnsc-data")
     waiting: deque[Future[Batch]] = deque()
     try:
         for step in steps:
-            waiting.append(threads.submit(make, step))
+            waiting.append(threads.submit(pin if pinned else make, step))
             if len(waiting) > count:
                 yield waiting.popleft().result()
         while waiting:

@@ -61,6 +61,7 @@ def build_loaders(
     train: bool = True,
     rank: int = 0,
     world_size: int = 1,
+    pinned: bool = False,
     progress: Progress | None = None,
 ) -> Loaders:
     """Read the recipe's data set and return its loaders.
@@ -71,6 +72,7 @@ def build_loaders(
         train: Whether to read the training samples; without them only `test` and `facts` are filled.
         rank: This process, of `world_size`.
         world_size: Number of processes that train together.
+        pinned: Whether batches lie in page-locked memory, for training on a GPU.
         progress: Called with (what, done, total) during downloads, decoding and caching.
 
     Raises:
@@ -82,7 +84,7 @@ def build_loaders(
     per_rank = -(-eval_size // world_size)
 
     def evaluated(split: Split, chosen_M: Indices) -> EvalBatches:
-        return EvalBatches(split.samples, split.labels_N, chosen_M, pipeline, per_rank, rank, world_size)
+        return EvalBatches(split.samples, split.labels_N, chosen_M, pipeline, per_rank, rank, world_size, pinned)
 
     train_batches = validation = None
     if data.train is not None:
@@ -91,7 +93,7 @@ def build_loaders(
         train_batches = TrainBatches(
             data.train.samples, data.train.labels_N, trained, pipeline,
             recipe.seed, recipe.train.batch_size, rank, world_size,
-            _crops(recipe, data.train), _mixing(recipe, len(data.classes)),
+            _crops(recipe, data.train), _mixing(recipe, len(data.classes)), pinned,
         )  # fmt: skip
         validation = evaluated(data.train, held) if len(held) else None
     test = evaluated(data.test, _limited(data.test, recipe.data.test_limit, generator(TEST_LIMIT, recipe.seed)))

@@ -88,7 +88,9 @@ class Scores:
 
     def add_spikes(self, layer: str, spikes_TB: Tensor) -> None:
         """Count the spikes [T, B, ...] of a layer of neurons: its values that are not 0."""
-        counts = torch.count_nonzero(spikes_TB, (0, 1)).double()
+        counts = torch.zeros_like(spikes_TB[0, 0], dtype=torch.float64)
+        for spikes_B in spikes_TB:  # up to 19 times as fast as count_nonzero on a CPU; exact up to 2^24 samples
+            counts += spikes_B.sign().abs_().sum(0, dtype=torch.float32)
         self.spikes[layer] = counts if layer not in self.spikes else self.spikes[layer] + counts
         self.neuron_steps[layer] = self.neuron_steps.get(layer, 0) + spikes_TB.shape[0] * spikes_TB.shape[1]
 

@@ -44,6 +44,14 @@ def test_crop_is_a_shift_with_zeros():
     assert sides == {6, 7, 8}
 
 
+def test_crop_is_numpys_padding_cut_at_the_draws():
+    raw = images(16)
+    out = ImagePipeline((0.0,) * 3, (1 / 255,) * 3, ImageAugment(crop=3)).train(raw, draws(16)).numpy()
+    padded = np.pad(raw, ((0, 0), (0, 0), (3, 3), (3, 3)))
+    for sample, (row, column) in enumerate(draws(16).integers(0, 7, 2)):
+        np.testing.assert_allclose(out[sample], padded[sample, :, row : row + 12, column : column + 12], rtol=1e-6)
+
+
 def test_flip_mirrors_about_half():
     raw = images(400, 4)
     mirrored = np.array([draws(400).integers(0, 2, 1)[:, 0] == 1])[0]

@@ -177,6 +177,25 @@ def test_unaugmented_samples_of_training():
     assert torch.cat([x[:, 0, 0, 0] for x, _ in got]).round().tolist() == list(range(1, 50, 2))
 
 
+def test_pinned_batches_are_those_that_are_not(monkeypatch):
+    pinned = []
+
+    def pin_memory(tensor):
+        assert threading.current_thread().name.startswith("snnsc-data")
+        copy = tensor.clone()
+        pinned.append(copy.data_ptr())
+        return copy
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)  # which needs a GPU
+    train = replace(loader(), pinned=True)
+    for ours, expected in (
+        (list(train.batches(0)), collect(loader().batches(0))),
+        (list(train.unaugmented().batches()), collect(loader().unaugmented().batches())),
+    ):
+        assert equal(ours, expected)
+        assert {tensor.data_ptr() for batch in ours for tensor in batch} <= set(pinned)
+
+
 def test_event_batches_are_time_first():
     frames = np.random.default_rng(0).integers(0, 9, (20, 3, 2, 8, 8), dtype=np.uint8)
     batches = TrainBatches(

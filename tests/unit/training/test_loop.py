@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnsc import checkpoint
 from snnsc.checkpoint import Checkpoint
@@ -74,6 +75,36 @@ def test_resumed_is_uninterrupted(start: Callable[..., Training], option: str) -
     weights = again.model.state_dict()
     assert all(torch.equal(weights[name], w) for name, w in whole.model.state_dict().items())
     assert sum(found[-1]["first_layer_gradient"]["positive"]) > 0
+
+
+class Reads(TorchDispatchMode):
+    """The operations that a processor can finish only when the device has caught up."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        if name in self.WAITING:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_step_reads_nothing_from_the_device(start: Callable[..., Training], option: str) -> None:
+    training = start(*OPTIONS[option], "train.clip_norm=1.0")
+    training.model.train()
+    inputs, labels = next(training.train_batches.batches(0))
+    for _ in range(2):
+        with Reads() as reads:
+            training._train_step(training.model, inputs, labels, 1.0, 0.01, measure=True)
+        assert reads.found == []
+    with reads:  # as the loop on a CPU does at every step, on a GPU at every FINITE_CHECK_EVERY-th
+        training._check_finite()
+    assert reads.found == ["_local_scalar_dense"]
 
 
 def test_options_change_what_is_learned(start: Callable[..., Training]) -> None:

@@ -93,3 +93,14 @@ def test_the_class_of_mixed_labels_is_the_largest_share() -> None:
     labels = torch.tensor([2, 0])
     assert class_labels(labels) is labels
     assert class_labels(torch.tensor([[0.1, 0.2, 0.7], [0.6, 0.4, 0.0]])).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_other_than_spikes_count_once(dtype: torch.dtype) -> None:
+    values = torch.tensor([0.0, 1e-4, 0.5, 3.0, -2.0, 0.0], dtype=dtype)
+    whole = values.repeat(3, 2, 1)
+    whole[1] = 0
+    scores = Scores(K)
+    scores.add_spikes("relu", whole)
+    assert scores.spikes["relu"].tolist() == [0, 4, 4, 4, 4, 0]
+    assert torch.equal(scores.spikes["relu"], torch.count_nonzero(whole, (0, 1)).double())
