@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable
-from math import prod
-from typing import assert_never
+from collections.abc import Callable
+from typing import Any, assert_never
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +20,21 @@ from torch import Tensor, nn
 from snnsc.errors import RecipeError
 from snnsc.model.bits import mark
 from snnsc.model.equations import Slope, clif_step, glif_constants, glif_step, lif_step
-from snnsc.model.fused import FusedKernels, fused_spikes
+from snnsc.model.fused import FusedKernels, form_of, fused_spikes
 from snnsc.model.masking import masked
 from snnsc.model.pending import Pending
-from snnsc.model.sequence import UNROLLED_STEPS, Equation, Kernels, State, at_rest, can_compile, run_sequence, run_steps
+from snnsc.model.sequence import (
+    UNROLLED_STEPS,
+    Equation,
+    Kernels,
+    State,
+    at_rest,
+    can_compile,
+    channels_last,
+    channels_third,
+    run_sequence,
+    run_steps,
+)
 from snnsc.model.surrogates import build_surrogate
 from snnsc.recipe.schema import (
     ClifSpec,
@@ -132,7 +142,7 @@ class Neuron(nn.Module):
             T: Number of time steps; default the current's.
 
         Returns:
-            Spikes [T, B, C, ...], 0 or 1, in the type and memory order of `current`; of relu its activations.
+            Spikes [T, B, C, ...], 0 or 1, of the type of `current`, in channels-last memory; of relu its activations.
 
         Raises:
             RecipeError: constants belong to time steps, and T is not their number.
@@ -140,9 +150,8 @@ class Neuron(nn.Module):
         if isinstance(current, Pending):
             steps = current.shape[0] if T is None else T
             if self._fuses(current, steps):
-                constants = tuple(c[..., None] if c.dim() else c for c in self.constants().values())
-                fused = _fused(self.spec, self.surrogate, steps, current.form)
-                return mark(fused_spikes(fused, current, steps, constants, self.mask))
+                fused = _fused(self.spec, self.surrogate, steps, form_of(current))
+                return mark(fused_spikes(fused, current, steps, tuple(self.constants().values()), self.mask))
             current = current.value
         if isinstance(self.spec, ReluSpec):
             active = F.relu(current)
@@ -155,14 +164,13 @@ class Neuron(nn.Module):
         if self.membrane_norm is not None or torch.compiler.is_compiling():
             return self._plain(current, T)
         constants = tuple(self.constants().values())
-        # neurons are elementwise in everything but T: run in memory order, so channels-last needs no copy
-        order = [0, *sorted(range(1, current.dim()), key=current.stride, reverse=True)]
-        ordered = current.permute(order)
-        flat = ordered.reshape(current.shape[0], *_around_channels(ordered, order, any(c.dim() for c in constants)))
+        ordered = channels_last(current)
+        rows = (-1, ordered.shape[-1]) if any(c.dim() for c in constants) else (-1,)
+        flat = ordered.reshape(current.shape[0], *rows)
         compiled = self.compiled and can_compile(current.device.type)
         kernels = functools.partial(_kernels, self.spec, self.surrogate, compiled)
-        spikes = run_sequence(kernels, flat, T, tuple(c[..., None] if c.dim() else c for c in constants), self.mask)
-        return mark(spikes.view(T, *ordered.shape[1:]).permute([order.index(i) for i in range(current.dim())]))
+        spikes = run_sequence(kernels, flat, T, constants, self.mask)
+        return mark(channels_third(spikes.view(T, *ordered.shape[1:])))
 
     def _fuses(self, current: Pending, T: int) -> bool:
         """Whether the kernels may compute the current; else it is computed first."""
@@ -184,15 +192,17 @@ class Neuron(nn.Module):
         """
         equation, slope = build_equation(self.spec, self.membrane_norm), build_surrogate(self.surrogate)
         states, timed = _sizes(self.spec)
-        around = [1] * (current.dim() - 3)
-        constants = [c.view(*c.shape, *around) if c.dim() else c for c in self.constants().values()]
+        constants = tuple(self.constants().values())
+        if self.membrane_norm is None:
+            current = channels_last(current)
 
         def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
             now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
             return equation(state, x, now, masked(slope, self.mask, t, x))
 
         with torch.autocast(current.device.type, enabled=False):
-            return run_steps(step, current, T, at_rest(current, states))[0]
+            spikes = run_steps(step, current, T, at_rest(current, states))[0]
+        return spikes if self.membrane_norm is not None else channels_third(spikes)
 
     def extra_repr(self) -> str:
         """The constants, as `print(model)` shows them."""
@@ -236,24 +246,15 @@ class MembraneNorm(nn.BatchNorm2d):
         return sign, bar * sign
 
 
-def _around_channels(ordered: Tensor, order: list[int], per_channel: bool) -> tuple[int, ...]:
-    """How to flatten [T, ...] in memory order: to N, or around the channels where constants are theirs."""
-    if not per_channel:
-        return (-1,)
-    at = order.index(2)
-    return prod(ordered.shape[1:at]), ordered.shape[at], prod(ordered.shape[at + 1 :])
-
-
 def _logit_parameter(value: float, *shape: int) -> nn.Parameter:
     """A parameter whose sigmoid is `value`."""
     return nn.Parameter(torch.full(shape, -math.log(1 / value - 1)))
 
 
 @functools.cache
-def _fused(spec: NeuronSpec, surrogate: SurrogateSpec, T: int, form: Hashable) -> FusedKernels:
+def _fused(spec: NeuronSpec, surrogate: SurrogateSpec, T: int, form: tuple[Any, ...]) -> FusedKernels:
     """Kernels of their own for each form of the current, as torch compiles one function a few times only."""
-    del form
-    return FusedKernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T)
+    return FusedKernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T, form[-1])
 
 
 @functools.cache

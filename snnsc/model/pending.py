@@ -9,7 +9,7 @@ Legend: T time steps, B batch, C channels, H W space.
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from operator import add
 
 import torch
@@ -45,11 +45,6 @@ class Pending:
     def device(self) -> torch.device:
         """Where it will be computed."""
         return self.normalised[0][0].device
-
-    @property
-    def form(self) -> Hashable:
-        """Equal for sums that one kernel computes: of as many parts, of the same types."""
-        return tuple(y.dtype for y, _ in self.normalised), tuple(a.dtype for a in self.added)
 
     @property
     def is_uniform(self) -> bool:

@@ -190,6 +190,19 @@ def _detached(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(t.detach() for t in tensors)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """[T, B, C, ...] as [T, B, ..., C], the order in which neurons run: the memory order, where that is channels-last.
+
+    One order for all, so that masks, which depend on the place, are the same however a layer is run.
+    """
+    return x.movedim(2, -1) if x.dim() > 3 else x
+
+
+def channels_third(x: Tensor) -> Tensor:
+    """[T, B, ..., C] as [T, B, C, ...]."""
+    return x.movedim(-1, 2) if x.dim() > 3 else x
+
+
 def as_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled, for tensors of all sizes."""
     compile_: Any = torch.compile

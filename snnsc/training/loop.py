@@ -57,9 +57,7 @@ class Training:
         assert loaders.train is not None
         self.recipe, self.loaders, self.place = recipe, loaders, place
         self.train_batches = loaders.train
-        # tensor cores read channels last; CPUs were measured to be as fast either way
-        order = torch.channels_last if place.device.type == "cuda" else torch.preserve_format
-        self.model: SpikingNetwork = build_model(recipe).to(place.device, memory_format=order)  # type: ignore[call-overload]
+        self.model: SpikingNetwork = build_model(recipe).to(place.device)
         self.optimizer = build_optimizer(self.model, recipe.train.optimizer)
         self.precision = pick_precision(recipe.train.precision, place.device)
         self.loss = build_loss(recipe.method, recipe.train.label_smoothing)
