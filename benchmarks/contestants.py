@@ -36,11 +36,10 @@ OURS: dict[str, dict[str, Any]] = {
     "snnsc-eager": {"compile": "off"},
 }
 """Name -> what it sets in [train]."""
-THEIRS = ("spikingjelly", "spikingjelly-fp32v", "spikingjelly-compiled", "snntorch")
-NAMES = ("relu", *THEIRS, *OURS)
-DEFAULT = tuple(
-    name for name in NAMES if name not in ("spikingjelly-compiled", "snntorch", "snnsc-model", "snnsc-eager")
-)
+THEIRS = ("spikingjelly", "spikingjelly-fp32v", "spikingjelly-last", "spikingjelly-compiled", "snntorch")
+NAMES = ("relu", "relu-last", *THEIRS, *OURS)
+SLOW = ("spikingjelly-compiled", "snntorch", "snnsc-model", "snnsc-eager")
+DEFAULT = tuple(name for name in NAMES if name not in SLOW)
 PRECISIONS = ("fp32", "bf16")
 
 console = Console(width=120)
@@ -144,6 +143,8 @@ def build_contestants(setting: Setting, names: Sequence[str], precisions: Sequen
             model, compiled = _network(name, setting.recipe)
             copy_weights(ours, model)
             model.to(setting.device).train()
+            if name.endswith("-last"):
+                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             forward = torch.compile(model) if name == "spikingjelly-compiled" else model
             if compiled is not None:
                 forward = compiled_whole(model, compiled, setting.device)
@@ -158,7 +159,7 @@ def _network(name: str, recipe: Recipe) -> tuple[nn.Module, Any]:
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=OURS[name])})
         return build_model(recipe), recipe.train
     match name:
-        case "relu":
+        case "relu" | "relu-last":
             return build_network(recipe, relu_kit()), None
         case "snntorch":
             return build_network(recipe, snntorch_kit(DECAY, recipe.model.T)), None

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from snnsc.model import bits
+from snnsc.training.allocator import keep_freed_memory
 from snnsc.training.device import pick_device
 
 MIB = 2**20
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as `snnsc train` does
     setting = make_setting(options.arch, options.T, options.batch, options.size, pick_device(options.device))
     contestant = next(build_contestants(setting, [options.contestant], [options.precision]), None)
     if contestant is None:
