@@ -124,8 +124,8 @@ class Report:
     `chips` is what the terms of chips are made of: `spike_events` (an integer n is n of them), `real_events` (of real
     inputs, at every time step; BatchNormalization, Mul and Div are no synapses), `neuron_updates`, `spikes`; null
     without samples or neurons. `foldable` names rows of BatchNormalization that could be folded into the layer before
-    them. `input_range` (`name`, `found`, `expected`, `fits`: whether the samples can have been normalised as the model's
-    metadata tell; null where they do not). `inferences_per_second` is the rate that was told.
+    them. `input_range` (`name`, `found`, `expected`, `fits`: whether the samples can have been normalised as the
+    metadata of the model tell; null where they do not). `inferences_per_second` is the rate that was told.
 
     `totals` sums the rows key by key. `network` has, for a sum over all rows, `mean`, `std`, `min` and `max` over the
     samples (of the whole network sample by sample), `firing_rate` likewise, and `spread` as a row. Without samples
