@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snnsc.cli.arguments import Json
-from snnsc.cli.console import console, note, say, show_json, table
+from snnsc.cli.console import note, say, show_json, show_whole, table, tell
 from snnsc.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -59,8 +59,6 @@ def command(
 
 
 def _show(summaries: Sequence[Summary], between: Sequence[Difference], *, as_markdown: bool) -> None:
-    from rich.measure import Measurement
-
     from snnsc.compare import table as text
 
     if as_markdown:
@@ -73,11 +71,8 @@ def _show(summaries: Sequence[Summary], between: Sequence[Difference], *, as_mar
     shown.padding = (0, 1, 0, 0)
     for row in rows:
         shown.add_row(*row)
-    out = console()
-    out.width = max(out.width, Measurement.get(out, out.options.update(max_width=10_000), shown).maximum)
-    out.print(shown)  # wider than a narrow terminal rather than with numbers cut short
-    for line in (*text.remarks(summaries, between), *text.legend(summaries)):
-        say(line)
+    show_whole(shown)
+    tell([*text.remarks(summaries, between), *text.legend(summaries)])
 
 
 def _warn(arms: Sequence[Arm]) -> None:

@@ -7,9 +7,10 @@ import logging
 import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from snnsc.data.samples import Progress
+
+
+_NARROWEST = 24
 
 
 def console() -> Console:
@@ -32,6 +36,23 @@ def say(text: str, *, quiet: bool = False) -> None:
     """Print a line of result; not with --json, whose standard output holds the object alone."""
     if not quiet:
         typer.echo(text)
+
+
+def tell(lines: Sequence[str], indent: int = 0, hang: int | None = None) -> None:
+    """Print sentences, folded where a person reads them, but never at a no-break space.
+
+    Args:
+        lines: Each on a line of its own; empty ones are left out.
+        indent: Spaces before the first line of each.
+        hang: Spaces before its other lines; 2 more than the first if not told, and where there is little room.
+    """
+    for line in filter(None, lines):
+        shown = " " * indent + line
+        if sys.stdout.isatty():
+            width = console().width
+            more = indent + 2 if hang is None or width - hang < _NARROWEST else hang
+            shown = fill(shown, width, subsequent_indent=" " * more, break_on_hyphens=False)
+        say(shown.replace("\u00a0", " "))
 
 
 def note(text: str) -> None:
@@ -77,6 +98,15 @@ def table(title: str, columns: list[str]) -> Table:
     for i, column in enumerate(columns):
         made.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     return made
+
+
+def show_whole(made: Table) -> None:
+    """Print a table, wider than a narrow terminal rather than with numbers cut short."""
+    from rich.measure import Measurement
+
+    out = console()
+    out.width = max(out.width, Measurement.get(out, out.options.update(max_width=10_000), made).maximum)
+    out.print(made)
 
 
 def log_to_stderr() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from snnsc.cli.console import table
+from snnsc.cli.console import table, tell
 from snnsc.cli.energy_side_by_side import show_side_by_side
-from snnsc.cli.energy_tables import NAME_WIDTH, SENTENCE_WIDTH, folded, longest, room, show, tell, wrapped
+from snnsc.cli.energy_tables import NAME_WIDTH, SENTENCE_WIDTH, folded, longest, room, show, wrapped
 from snnsc.energy.report.comparison import Comparison
-from snnsc.energy.report.fits import fit_reasons
+from snnsc.energy.report.fits import fit_reasons, no_limits
 from snnsc.energy.report.wording import (
     Found,
     basis,
     by_kind,
+    chips,
     energy,
     equal,
     findings,
@@ -23,6 +24,8 @@ from snnsc.energy.report.wording import (
     printable,
     ratio,
     shares,
+    spiking,
+    time_steps,
     unpublished,
 )
 
@@ -30,7 +33,6 @@ MOST_ROWS = 60
 MODEL_WIDTH = 21
 WORK = ("dense_macs", "macs", "neuron_updates")
 VERDICTS = ("does not fit", "not checked")
-LEGEND = "over all T steps; dense MACs: as if no input were zero; ACs: additions; rate: spikes a neuron and step"
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,26 @@ class Column:
         head: Its title.
         show: Its text for a row.
         weight: Columns of little weight are left out first where the terminal is narrow.
+        meaning: What the legend says of it.
     """
 
     head: str
     show: Callable[[Found], str]
     weight: int = 9
+    meaning: str = ""
 
 
+_DENSE = "with zeros, those of padding too"
+_RATE = "spikes a neuron and step"
 COLUMNS = (
     Column("op", lambda row: printable(row["op"]), 3),
     Column("input", lambda row: row["input_kind"] or "", 2),
-    Column("dense MACs", lambda row: number(row["dense_macs"]), 4),
-    Column("MACs", lambda row: number(row["macs"])),
-    Column("ACs", lambda row: number(row["acs"])),
+    Column("dense MACs", lambda row: number(row["dense_macs"]), 4, _DENSE),
+    Column("MACs", lambda row: number(row["macs"]), meaning="of nonzero inputs"),
+    Column("ACs", lambda row: number(row["acs"]), meaning="additions"),
     Column("updates", lambda row: number(row["neuron_updates"]), 5),
-    Column("rate", lambda row: "" if row["firing_rate"] is None else f"{row['firing_rate']:.4f}"),
-    Column("min..max", lambda row: _rates(row), 1),
+    Column("rate", lambda row: "" if row["firing_rate"] is None else f"{row['firing_rate']:.4f}", 9, _RATE),
+    Column("min..max", lambda row: _rates(row), 1, "rates of the samples"),
 )
 
 
@@ -65,13 +71,13 @@ def show_report(found: Found, *, chosen: bool, fit: bool, sources: bool) -> None
 
     Args:
         found: As `Report.to_dict` gives it.
-        chosen: Whether the targets were named, so that each is shown with its parts and its fit.
+        chosen: Whether the targets were named, so that each is shown with its parts.
         fit: Whether the fit on chips was asked for.
         sources: Whether assumptions and sources were.
     """
     _show_layers(found)
     _show_prices(found, chosen=chosen)
-    if fit or chosen:
+    if fit:
         _show_fit([found], [""])
     if sources:
         _show_sources(found)
@@ -93,7 +99,7 @@ def _show_layers(found: Found) -> None:
     working = [row for row in found["layers"] if any(row[key] for key in WORK)]
     shown = _largest(working)
     rows = [*shown, {"name": "total", "op": "", "input_kind": "", **found["totals"], **_total_rate(found)}]
-    columns = [column for column in COLUMNS if {column.show(row) for row in rows} - {"", "-"}]
+    columns = [column for column in COLUMNS if {column.show(row) for row in rows} - {"", "-", "?"}]
     while len(columns) > 1 and NAME_WIDTH + _width(columns, rows) > room():
         columns.remove(min(columns, key=lambda column: column.weight))
     made = table("operations a sample, mean", ["layer", *(column.head for column in columns)])
@@ -103,7 +109,18 @@ def _show_layers(found: Found) -> None:
     show(made)
     if len(shown) < len(working):
         tell([f"{len(working) - len(shown)} layers with less work are left out; --csv, --html and --json have them"])
-    tell([LEGEND])
+    tell([_legend(found, columns, {row["input_kind"] for row in rows})])
+
+
+def _legend(found: Found, columns: Sequence[Column], kinds: set[str]) -> str:
+    """What the columns that are shown mean."""
+    steps = time_steps(found)
+    told = {column.head: column.meaning for column in columns if column.meaning}
+    if "dense MACs" in told and spiking(found):
+        told["dense MACs"] += ", as in the ANN twin"
+    if "scaled" in kinds and any(column.head == "input" for column in columns):
+        told["scaled"] = "multiples of one unit"
+    return "; ".join([*[f"over all {steps} steps"] * (steps > 1), *(f"{head}: {what}" for head, what in told.items())])
 
 
 def _largest(rows: list[Found]) -> list[Found]:
@@ -136,17 +153,25 @@ def _rates(row: Found) -> str:
 
 
 def _show_prices(found: Found, *, chosen: bool) -> None:
-    made = table("energy a sample, mean", ["price model", *heads(found)])
-    for title, entries in by_kind(found):
+    groups = by_kind(found)
+    cells = {e["model"]: _price_cells(e) for _, entries in groups for e in entries}
+    columns = [i for i in range(3) if any(row[i] for row in cells.values())]
+    made = table("energy a sample, mean", ["price model", *(heads(found)[i] for i in columns)])
+    for title, entries in groups:
         made.add_row(title)
         for entry in entries:
-            ann = "" if entry["ann_pj"] is None else energy(entry["ann_pj"])
-            made.add_row(folded(f"  {entry['model']}", MODEL_WIDTH), price(entry), ann, ratio(entry["ratio"]))
+            shown = (cells[entry["model"]][i] for i in columns)
+            made.add_row(folded(f"  {entry['model']}", MODEL_WIDTH), *shown)
     if made.row_count:
         show(made)
     if chosen:
         tell([f"{entry['model']} is made of: {made_of}" for entry in found["energy"] if (made_of := shares(entry))])
-    tell([equal(found)])
+    tell([chips(found), equal(found)])
+
+
+def _price_cells(entry: Found) -> tuple[str, str, str]:
+    ann = "" if entry["ann_pj"] is None else energy(entry["ann_pj"])
+    return price(entry), ann, ratio(entry["ratio"])
 
 
 def _show_fit(reports: Sequence[Found], labels: Sequence[str]) -> None:
@@ -163,6 +188,8 @@ def _show_fit(reports: Sequence[Found], labels: Sequence[str]) -> None:
             show(made)
         else:
             tell([f"{label}: " * bool(label) + "no limits are told of these targets"])
+    if any(found["fit"] for found in reports):
+        tell([no_limits(reports[0])])
 
 
 def _show_sources(found: Found) -> None:

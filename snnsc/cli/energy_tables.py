@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable, Sequence
-from textwrap import fill, wrap
+from collections.abc import Iterable
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from snnsc.cli.console import console, say
+from snnsc.cli.console import console
 from snnsc.energy.report.wording import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDEST = 100
+WIDEST = 120
 NAME_WIDTH = 16
 SENTENCE_WIDTH = 24
 _MOST_LINES = 6
@@ -71,14 +70,3 @@ def show(made: Table) -> None:
     out = console()
     out.width = max(room(), 2 + sum(2 + longest(map(str, (c.header, *c.cells))) for c in made.columns))
     out.print(made)
-
-
-def tell(lines: Sequence[str], indent: int = 0) -> None:
-    """Print sentences, folded where a person reads them."""
-    for line in lines:
-        if line and sys.stdout.isatty():
-            first, more = " " * indent, " " * (indent + 2)
-            line = fill(line, console().width, initial_indent=first, subsequent_indent=more, break_on_hyphens=False)
-            say(line)
-        elif line:
-            say(" " * indent + line)

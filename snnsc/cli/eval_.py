@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snnsc.cli.arguments import DataRoot, Device, Json
-from snnsc.cli.console import console, log_to_stderr, note, say, show_json, table
+from snnsc.cli.console import log_to_stderr, note, say, show_json, show_whole, shown, table, tell
 from snnsc.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def command(
         raise RecipeError(f"--device {device}: {model.suffix} files are run by onnxruntime on the CPU")
     for option, value in (("--inputs", inputs), ("--dt", dt)):
         if value is not None and model.suffix != ".nir":
-            raise RecipeError(f"{option} {value}: is for .nir files; {model} has data and time steps of its own")
+            raise RecipeError(f"{option} {value}: is for .nir files alone; {_own(model, option, value)}")
     if model.suffix == ".nir":
         from snnsc.cli.eval_nir import evaluate_nir
 
@@ -66,6 +66,15 @@ def command(
         show_json({**asdict(found), "step_weights": step_weights})
     else:
         _show(found, classes, step_weights)
+
+
+def _own(model: Path, option: str, value: object) -> str:
+    """Why a file takes no samples or time step from outside."""
+    if model.suffix != ".onnx":
+        return f"{model} is a checkpoint, which names data and time steps of its own"
+    told = "an .onnx of `snnsc export` names data and time steps of its own"
+    counts = shown("snnsc", "energy", model, option, str(value))
+    return f"{told}; `{counts}` counts on samples" if option == "--inputs" else told
 
 
 Found = tuple["Evaluation", tuple[str, ...], list[float] | None]
@@ -123,22 +132,31 @@ def _with_time_steps(recipe: Recipe, T: int, path: Path) -> Recipe:
 def _show(found: Evaluation, classes: tuple[str, ...], step_weights: list[float] | None) -> None:
     say(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {found.samples} samples")
     every = -(-len(found.accuracy_by_timestep) // STEPS_SHOWN)
-    shown = list(enumerate(found.accuracy_by_timestep, 1))[every - 1 :: every]
-    by_step = "  ".join(f"{t}: {a:.2%}" for t, a in shown)
-    say(f"accuracy by the first t steps   {by_step}")
+    steps = list(enumerate(found.accuracy_by_timestep, 1))[every - 1 :: every]
+    by_step = "  ".join(f"{t}:\u00a0{a:.2%}" for t, a in steps)
+    tell([f"accuracy by the first t steps   {by_step}"])
     if step_weights is not None:
-        say("step weights                    " + "  ".join(f"{t}: {w:.2f}" for t, w in enumerate(step_weights, 1)))
+        tell(
+            [
+                "step weights                    "
+                + "  ".join(f"{t}:\u00a0{w:.2f}" for t, w in enumerate(step_weights, 1))
+            ]
+        )
     if found.branch_accuracy:
-        say("accuracy of the branches        " + "  ".join(f"{n}: {a:.2%}" for n, a in found.branch_accuracy.items()))
-    out = console()
+        tell(
+            [
+                "accuracy of the branches        "
+                + "  ".join(f"{n}:\u00a0{a:.2%}" for n, a in found.branch_accuracy.items())
+            ]
+        )
     layers = table("layers of neurons", ["layer", "firing rate", "dead"])
     for layer in found.layers:
         layers.add_row(layer.name, f"{layer.firing_rate:.4f}", f"{layer.dead:.2%}")
-    out.print(layers)
+    show_whole(layers)
     if len(classes) <= CONFUSION_SHOWN:
         confusion = table("confusion (row: true)", ["", *classes])
         for name, row in zip(classes, found.confusion, strict=True):
             confusion.add_row(name, *(str(n) if n else "." for n in row))
-        out.print(confusion)
+        show_whole(confusion)
     else:
         say(f"{len(classes)} classes: the confusion matrix is in --json")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from snnsc.cli.console import say
+from snnsc.cli.console import say, tell
 from snnsc.errors import RecipeError
 
 NAME = "recipes"
@@ -34,7 +34,10 @@ def command(
             raise RecipeError(f"--keys {name}: no key begins so; `snnsc recipes --keys` lists all")
         for key, default, meaning in wanted:
             heads = key.rpartition(".")[2] in TAGS
-            say(f"{'' if not heads else chr(10)}{key} = {default}\n    {meaning}")
+            if heads:
+                say("")
+            tell([f"{key} = {default}"])
+            tell([meaning], indent=4, hang=4)
     elif name is not None:
         say(recipe_text(name).rstrip("\n"))
     else:
@@ -45,7 +48,7 @@ def command(
             width = max(len(shipped) for _, shipped, _ in listed)
             for _, shipped, path in listed:
                 first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
-                say(f"{shipped:{width}}  {first}")
+                tell([f"{shipped:{width}}  {first}"], hang=width + 2)
 
 
 def _by_folder(recipes: Mapping[str, Path]) -> list[tuple[str, str, Path]]:

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from snnsc.cli.console import note
 from snnsc.training.loop import EpochDone, StepDone, Training
-from snnsc.training.run import chosen_on
 
 REFRESH_SECONDS = 0.25
 """Between looks at the loss, as each waits for the device."""
@@ -55,7 +54,7 @@ class Display:
         )
         note(
             f"{recipe.data.type}: {facts.train_samples} to train, {facts.test_samples} to evaluate; "
-            f"{training.place.device}, {training.precision}; best.pt is chosen on {chosen_on(recipe)}"
+            f"{training.place.device}, {training.precision}"
         )
         note(f"run folder: {self.folder}")
         if sys.stderr.isatty():

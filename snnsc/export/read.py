@@ -33,7 +33,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     told = {p.key: p.value for p in model.metadata_props}.get(FORMAT_KEY)
     if told is None:
         raise ModelFileError(
-            f"{path}: was not exported by snnsc (it lacks the metadata {FORMAT_KEY}), so its data is unknown"
+            f"{path}: was not exported by snnsc (it lacks the metadata {FORMAT_KEY}), so its data is unknown; "
+            "`snnsc energy` reads anybody's"
         )
     check_format(told, str(path))
     return model

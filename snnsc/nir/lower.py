@@ -296,12 +296,7 @@ def _metadata(graph: Graph, dt: float) -> dict[str, str]:
     about = {key: value for key, value in graph.metadata.items() if key.startswith("snnsc.")}
     try:
         told = json.loads(about.get("snnsc.input", "{}"))
-        # of others' files nothing is known; the energy count takes whole numbers as events and says where some are not
-        entry = {
-            "kind": "integer",
-            **told,
-            "layout": f"TB{'CHW' if len(graph.input.shape) == 3 else 'N' * len(graph.input.shape)}",
-        }
+        entry = {**told, "layout": f"TB{'CHW' if len(graph.input.shape) == 3 else 'N' * len(graph.input.shape)}"}
     except (ValueError, TypeError, RecursionError) as e:
         raise ModelFileError(f"{graph.source}: metadata snnsc.input is damaged; export it again") from e
     return {FORMAT_KEY: str(FORMAT), **about, DT_KEY: repr(dt), "snnsc.input": json.dumps(entry)}

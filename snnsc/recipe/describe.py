@@ -29,7 +29,7 @@ def _keys(model: type[BaseModel], path: str, said: set[object]) -> Iterator[tupl
         key, tag = f"{path}{name}", field.discriminator
         members = _models(field.annotation)
         if not members:
-            yield key, _values(field.annotation, field.default), field.description or ""
+            yield key, _values(field.annotation, field.default), " ".join((field.description or "").split())
         for member in members:
             shared = [n for n, f in member.model_fields.items() if n != tag and _entry(f"{key}.", n, f) in said]
             above = f"Also, as above: {', '.join(shared)}." if shared else ""

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from snnsc.cli import main
+from snnsc.cli import console, main
+from snnsc.cli.console import tell
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 COMMANDS = ["train", "eval", "strip", "export", "energy", "compare", "recipes"]
@@ -127,6 +129,22 @@ def test_every_key_is_explained_once(run: Run) -> None:
     )
 
 
+def test_sentences_are_folded_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "digits  The embedded default: 1,797 real digits; t 1:\u00a091 %"
+    tell([line], hang=8)
+    assert capsys.readouterr().out == line.replace("\u00a0", " ") + "\n", "a pipe gets whole lines"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(console, "console", lambda: Console(width=40))
+    tell([line], hang=8)
+    tell(["a meaning " * 6], indent=4, hang=4)
+    first, second, *meaning = capsys.readouterr().out.splitlines()
+    assert (first, second) == ("digits  The embedded default: 1,797 real", "        digits; t 1: 91 %")
+    assert len(meaning) == 2
+    assert all(line.startswith("    ") and line[4] != " " for line in meaning)
+
+
 def test_the_keys_of_a_part_are_explained_alone(run: Run) -> None:
     done = run("recipes", "model.norm", "--keys")
     lines = [line for line in done.stdout.splitlines() if line]
@@ -223,6 +241,20 @@ def files(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "last.pt").write_text("this is no checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", "x.onnx", "--inputs", "s.npy"], "`snnsc energy x.onnx --inputs s.npy` counts on samples"),
+        (["eval", "x.onnx", "--dt", "1"], "an .onnx of `snnsc export` names data and time steps of its own"),
+        (["eval", "x.pt", "--inputs", "s.npy"], "x.pt is a checkpoint, which names data and time steps of its own"),
+    ],
+)
+def test_samples_are_for_nir_files(run_here: Run, arguments: list[str], message: str) -> None:
+    said = error(run_here(*arguments), 2)
+    assert "is for .nir files alone; " in said
+    assert said.endswith(message)
 
 
 @pytest.mark.usefixtures("files")

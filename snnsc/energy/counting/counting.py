@@ -146,6 +146,7 @@ def _zero_shape(graph: Graph, name: str, batch: int) -> tuple[int, ...]:
         dims[0] = graph.steps
     if any(d is None for d in dims):
         told = f"{graph.source}: input {name!r} {graph_input.describe()} leaves sizes open"
+        told += ", T is the number of time steps" if graph_input.batch_axis == 1 and dims[0] is None else ""
         msg = f"{told}; give --inputs with samples, or a recipe"
         raise ModelFileError(msg)
     shape = tuple(d for d in dims if d is not None)

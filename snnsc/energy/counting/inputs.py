@@ -12,7 +12,7 @@ import numpy as np
 
 from snnsc.energy.counting.archive import LABELS, array_names, is_archive, read_arrays
 from snnsc.energy.counting.images import check_image
-from snnsc.energy.graph.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput, initial_states
+from snnsc.energy.graph.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput, initial_states, tells_kind
 from snnsc.errors import DataError
 
 _ELEMENTS_A_BATCH = 2**21
@@ -61,7 +61,7 @@ def states_at_rest(path: Path, graph: Graph) -> int:
 def load_told(source: Path | Samples, graph: Graph) -> tuple[Graph, Iterator[dict[str, np.ndarray]]]:
     """As `load_inputs`, of other samples too, with the graph.
 
-    Where the graph's file does not say what its inputs hold, all samples together do.
+    Where the graph's file, ONNX or NIR, does not say what its inputs hold, all samples together do.
 
     Event frames of 0 and 1 are `binary`, whole numbers `integer`; the counting asserts it again, as it does all kinds.
 
@@ -72,7 +72,7 @@ def load_told(source: Path | Samples, graph: Graph) -> tuple[Graph, Iterator[dic
         read = partial(_in_parts, source, graph)
     else:
         read = partial(_batches, _read(source, graph), graph, source)
-    if "snnsc.input" not in graph.metadata:
+    if not tells_kind(graph.metadata):
         kinds = _kinds(graph, read())
         graph = replace(graph, inputs=tuple(replace(i, kind=kinds[i.name]) for i in graph.inputs))
     return graph, read()

@@ -226,6 +226,11 @@ def _input_facts(metadata: dict[str, str], source: str) -> tuple[int | None, str
     return axis, kind
 
 
+def tells_kind(metadata: Mapping[str, str]) -> bool:
+    """Whether metadata that were read say what the input holds; those of a NIR file of others tell its axes alone."""
+    return "snnsc.input" in metadata and "kind" in json.loads(metadata["snnsc.input"])
+
+
 def initial_states(metadata: Mapping[str, str], source: str) -> dict[str, float]:
     """Inputs of a model of one time step that are states of neurons, and their value at the first step.
 

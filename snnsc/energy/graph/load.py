@@ -49,7 +49,7 @@ def load(path: Path, dt: float | None) -> onnx.ModelProto:
     if dt is not None:
         msg = f"--dt {dt:g}: {path} is no NIR file, which alone has a time step to choose"
         raise RecipeError(msg)
-    size = file_size(path, ModelFileError, "give an .onnx file")
+    size = file_size(path, ModelFileError, "give an .onnx or a .nir file")
     if size >= _LARGEST_FILE:
         msg = f"{path}: {size} bytes are more than an ONNX file can have (2 GiB); give an .onnx file"
         raise ModelFileError(msg)
@@ -68,7 +68,8 @@ def load(path: Path, dt: float | None) -> onnx.ModelProto:
     try:
         return onnx.load(path, format="protobuf")  # else the suffix would tell
     except UNREADABLE as error:
-        msg = f"{path}: not an ONNX model, or cut short: {first_line(error)}"
+        other = "" if path.suffix == ".onnx" else "; .onnx and .nir files are read"
+        msg = f"{path}: not an ONNX model, or cut short: {first_line(error)}{other}"
         raise ModelFileError(msg) from error
 
 
@@ -90,7 +91,7 @@ def validate(proto: onnx.ModelProto, source: str) -> tuple[onnx.ModelProto, int]
         ModelFileError: It is not valid, too old, or a neuron's function could run for ever.
     """
     if not proto.HasField("graph") or not proto.graph.output:
-        msg = f"{source}: not an ONNX model: it holds no graph; give a file written by `snnsc export`, or another .onnx"
+        msg = f"{source}: not an ONNX model: it holds no graph; give one of `snnsc export`, or another .onnx or .nir"
         raise ModelFileError(msg)
     if any(isinstance(text, bytes) for text in _texts(proto)):  # so protobuf gives what is no UTF-8
         raise ModelFileError(f"{source}: not a valid ONNX model: a name in it is no text; export it again")

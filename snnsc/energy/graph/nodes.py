@@ -53,7 +53,9 @@ class GraphInput:
 
     def describe(self) -> str:
         """The shape as the graph declares it, for messages: `[N,3,32,32]`."""
-        dims = [("N" if i == self.batch_axis else "?") if d is None else str(d) for i, d in enumerate(self.dims)]
+        before = "T" if self.batch_axis == 1 else "?"
+        open_ = ["N" if i == self.batch_axis else before if i == 0 else "?" for i in range(len(self.dims))]
+        dims = [name if size is None else str(size) for name, size in zip(open_, self.dims, strict=True)]
         return "[" + ",".join(dims[self.is_file :]) + "]"
 
 

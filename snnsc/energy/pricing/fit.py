@@ -153,7 +153,7 @@ def _hard(counts: Counts, found: tuple[Population, ...], limits: Limits) -> Iter
     if limits.weight_bits:
         widths = {row.name: number(row, "weight_bits") * is_known(row) for row in counts.layers if has_synapses(row)}
         bits = max(widths.values()) if widths and all(widths.values()) else None
-        told = "quantise the weights first" if bits is not None and bits > limits.weight_bits.value else ""
+        told = _narrower(counts, widths, limits.weight_bits.value) if bits else ""
         unknown = "the width of some weights is not known"
         yield _compare(
             "bits of a weight", bits, limits.weight_bits,
@@ -166,6 +166,17 @@ def _hard(counts: Counts, found: tuple[Population, ...], limits: Limits) -> Iter
         yield _kinds(counts, limits)
     if limits.stateless:
         yield _state(counts, limits.stateless)
+
+
+def _narrower(counts: Counts, widths: Mapping[str, int], most: int) -> str:
+    """What helps against weights that are too wide; empty where none are."""
+    wide = {name for name, bits in widths.items() if bits > most}
+    if not wide:
+        return ""
+    first = {row.name for row in counts.layers if row.input_kind == "real" and not row.facts.get("sources")}
+    if wide <= first and len(wide) < len(widths):
+        return "--int8 keeps a first layer that reads real numbers in float32: compute it off the chip"
+    return "quantise the weights first"
 
 
 def _layers(counts: Counts, limits: Limits) -> Iterator[Check]:

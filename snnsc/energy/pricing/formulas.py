@@ -210,12 +210,9 @@ def event(work: Work, target: EventTarget) -> Terms:
     meets, at every step, and has a term of its own, so that it can be left out where it is encoded off the chip.
     Scales that stand alone (BatchNormalization, Mul, Div) are no synapses: they fold into weights before deployment.
     """
-    each = 0.0 if work.op in SCALES else target.synaptic_event.value
-    spiking = 0.0 if work.kind == "real" else work.events if work.kind == "binary" else work.magnitude
-    terms = {
-        "synaptic_pj": spiking * each if spiking else 0.0,
-        "real_input_pj": work.every_step * each if work.kind == "real" else 0.0,
-    }
+    each = target.synaptic_event.value
+    spiking, real = chip_events(work)
+    terms = {"synaptic_pj": spiking * each if spiking else 0.0, "real_input_pj": real * each}
     if target.neuron_update:
         terms["neuron_pj"] = work.updates * target.neuron_update.value
     if target.active_update and target.inactive_update:
@@ -224,6 +221,15 @@ def event(work: Work, target: EventTarget) -> Terms:
     if target.spike:
         terms["spike_pj"] = work.spikes * target.spike.value
     return terms
+
+
+def chip_events(work: Work) -> tuple[float, float]:
+    """Synaptic events on a chip: of spikes, each n times for an integer n, and of real inputs, at every time step."""
+    if work.op in SCALES:
+        return 0.0, 0.0
+    if work.kind == "real":
+        return 0.0, work.every_step
+    return (work.events if work.kind == "binary" else work.magnitude), 0.0
 
 
 def update(work: Work, target: OperationTarget) -> Update | None:

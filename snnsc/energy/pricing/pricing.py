@@ -43,7 +43,7 @@ class EqualInformation:
     Attributes:
         time_steps: T.
         bits: ceil(log2(T + 1)) (arXiv 2409.08290).
-        model: Arithmetic target that prices it.
+        model: Arithmetic target that prices it, and the SNN.
         model_bits: Width that is published there: the nearest that holds `bits`, else the widest.
         ann_pj: The ANN twin under it, pJ a sample.
         ratio: The SNN's `snn_pj` / `ann_pj`; None without samples.
@@ -69,7 +69,7 @@ class Price:
         layers: Name of a row of the counts -> its part of `snn_pj`, static power left out; None where `snn_pj` is.
         ann_pj: The ANN twin under the same prices, dense, run once; None where the target cannot price it.
         ratio: snn_pj / ann_pj; None without samples or without an ANN twin to divide by.
-        equal: The comparison at equal information; None where there are no time steps to compare with.
+        equal: The comparison at equal information; None but under the target that prices the twin at its width.
         snn_pj_bound: As snn_pj if every input element were an event; None where there is no bound.
         not_priced: Neuron kinds whose updates are charged 0, as nothing is known of their operations.
         assumptions: What is taken for granted, sentence by sentence.
@@ -156,7 +156,7 @@ def _price(counts: Counts, target: Target, works: list[Work], bounds: list[Work]
     ann = _ann(bounds, target)
     return Price(
         *(target.name, target.kind, snn, terms, layers, ann, _ratio(snn, ann)),
-        equal=_equal(counts, bounds, snn) if isinstance(target, OperationTarget) else None,
+        equal=_equal(counts, target, bounds, snn),
         snn_pj_bound=bound if isfinite(bound) else None,
         not_priced=_not_priced(bounds, target),
         assumptions=tuple(_assumptions(target, bounds, ann, bound, rate)),
@@ -230,18 +230,21 @@ def _ratio(snn: float | None, ann: float | None) -> float | None:
     return snn / ann if snn is not None and ann else None
 
 
-def _equal(counts: Counts, works: list[Work], snn: float | None) -> EqualInformation | None:
-    """The ANN twin at ceil(log2(T + 1)) bits, at the nearest width that is published (no source says how to scale)."""
+def _equal(counts: Counts, target: Target, works: list[Work], snn: float | None) -> EqualInformation | None:
+    """The ANN twin at ceil(log2(T + 1)) bits, at the nearest width that is published (no source says how to scale).
+
+    None under a target of another width: both networks are in the same arithmetic, or are not compared.
+    """
     steps = _time_steps(counts)
     published = [t for t in load_targets() if isinstance(t, ArithmeticTarget) and t.number == "integer"]
     if not counts.spiking or not published:
         return None
     bits = ceil(log2(steps + 1))
-    target = min(published, key=lambda t: (t.bits < bits, abs(t.bits - bits)))
-    ann = _ann(works, target)
-    if not ann:
+    nearest = min(published, key=lambda t: (t.bits < bits, abs(t.bits - bits)))
+    ann = _ann(works, nearest)
+    if target.name != nearest.name or not ann:
         return None
-    return EqualInformation(steps, bits, target.name, target.bits, ann, _ratio(snn, ann))
+    return EqualInformation(steps, bits, nearest.name, nearest.bits, ann, _ratio(snn, ann))
 
 
 def _time_steps(counts: Counts) -> int:
@@ -285,4 +288,9 @@ def _assumptions(target: Target, works: list[Work], ann: float | None, bound: fl
         found.append("the ANN twin has no price, as it cannot be told where time stands in what some layers read")
     elif isinstance(target, MemoryTarget) and ann is None:
         found.append("the ANN twin has no price, as the shapes of some layers are not known")
+    if isinstance(target, OperationTarget) and ann is not None:
+        found.append(
+            "the ANN twin is charged the multiplications with padding zeros too, as published MAC figures count them; "
+            "the network itself is not"
+        )
     return [*found, *(f"no sourced figure, charged 0: {what}" for what in target.not_published)]

@@ -19,6 +19,14 @@ def fit_reasons(entry: Found) -> list[str]:
     return [*told, *([f"not checked: {names(open_, most=9)}"] if open_ else [])]
 
 
+def no_limits(found: Found) -> str:
+    """Which chips publish no limits, and so have no verdict; empty where all do, or where no target is a chip."""
+    checked = {entry["target"] for entry in found["fit"]}
+    chips = [e["model"] for e in found["energy"] if e["kind"] in ("event", "not-published")]
+    without = [chip for chip in chips if chip not in checked]
+    return f"no limits are published, or told, of {names(without, most=20)}" if without else ""
+
+
 def limit(check: Found) -> str:
     """One limit of a chip in words, with the layer that is farthest beyond it."""
     needed, available, why = check["needed"], check["available"], check["short"] or check["detail"]

@@ -12,8 +12,9 @@ from snnsc.energy.report.charts import Bar, bars, switch
 from snnsc.energy.report.comparison import TOTALS, Comparison
 from snnsc.energy.report.markup import Markup, element, join, name
 from snnsc.energy.report.sections import network, scrolling, table
-from snnsc.energy.report.wording import HEADLINE, Found, basis, number, price, priced, times
+from snnsc.energy.report.wording import HEADLINE, Found, basis, number, percent, price, priced, ratio, spiking, times
 
+_ON_A_PHONE = 3  # networks side by side
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -81,20 +82,22 @@ def _energies(several: Comparison, labels: Sequence[str]) -> list[tuple[str, lis
 
 
 def _totals(several: Comparison, labels: Sequence[str]) -> Markup:
-    base = several.reports[0]["totals"]
+    each = [found["totals"] for found in several.reports]
+    base = each[0]
     body = [
         element(
             "tr",
             element("th", what, scope="row"),
-            (
-                element("td", f"{number(found['totals'][key])}{times(found['totals'][key], base[key])}")
-                for found in several.reports
-            ),
+            (_cell(number(totals[key]), totals[key], base[key], first=totals is base) for totals in each),
         )
         for key, what in TOTALS.items()
     ]
+    rates = [found["network"]["firing_rate"] if spiking(found) else None for found in several.reports]
+    if any(rates):
+        cells = (element("td", "" if rate is None else percent(rate["mean"])) for rate in rates)
+        body.append(element("tr", element("th", "firing rate", scope="row"), cells))
     title = "operations of each network"
-    return scrolling(title, table(title, ("", *map(name, labels)), body))
+    return _table(title, ("", *map(name, labels)), body)
 
 
 def _prices(several: Comparison, labels: Sequence[str]) -> Markup:
@@ -102,14 +105,34 @@ def _prices(several: Comparison, labels: Sequence[str]) -> Markup:
         element(
             "tr",
             element("th", entries[0]["model"], scope="row"),
-            (element("td", _relative(entry, entries[0])) for entry in entries),
+            (_cell(price(e), e["snn_pj"], entries[0]["snn_pj"], first=e is entries[0]) for e in entries),
         )
         for entries in zip(*(report["energy"] for report in several.reports), strict=True)
         if any(priced(entry) for entry in entries)
     ]
-    title = "energy of each network by price model"
-    return scrolling(title, table(title, ("price model", *map(name, labels)), body))
+    title, columns = "energy of each network by price model", ("price model", *map(name, labels))
+    ratios = [
+        element(
+            "tr", element("th", entries[0]["model"], scope="row"), (element("td", ratio(e["ratio"])) for e in entries)
+        )
+        for entries in zip(*(report["energy"] for report in several.reports), strict=True)
+        if any(entry["ratio"] is not None for entry in entries)
+    ]
+    if ratios:
+        head = element("th", several.titles()[1], colspan=len(columns), scope="rowgroup")
+        body += [element("tr", head, class_="group"), *ratios]
+    return _table(title, columns, body)
+
+
+def _table(title: str, columns: Sequence[str], body: Sequence[Markup]) -> Markup:
+    return scrolling(title, table(title, columns, body, fits=len(columns) <= 1 + _ON_A_PHONE))
+
+
+def _cell(text: str, value: float | None, base: float | None, *, first: bool) -> Markup:
+    """A figure, and what it is relative to the first network's, which stands below it where there is little room."""
+    relative = "" if first else times(value, base).strip()
+    return element("td", text, (" ", element("span", relative, class_="times")) if relative else "")
 
 
 def _relative(entry: Found, first: Found) -> str:
-    return price(entry) + times(entry["snn_pj"], first["snn_pj"])
+    return price(entry) + ("" if entry is first else times(entry["snn_pj"], first["snn_pj"]))

@@ -10,12 +10,14 @@ from snnsc.energy.counting.counting import count, dense
 from snnsc.energy.counting.counts import Counts
 from snnsc.energy.counting.embedded import read_embedded
 from snnsc.energy.counting.inputs import Samples, load_told, states_at_rest
+from snnsc.energy.counting.ranges import InputRange, Watch
+from snnsc.energy.graph.folding import foldable
 from snnsc.energy.graph.graph import STATISTICS_KEY, Graph, read_graph
 from snnsc.energy.pricing.fit import Fit, fit
 from snnsc.energy.pricing.pricing import Price, price
 from snnsc.energy.pricing.schema import Target
 from snnsc.energy.pricing.targets import find_targets, load_targets
-from snnsc.energy.report.rows import layer_row, network_row, total_row
+from snnsc.energy.report.rows import chip_row, layer_row, network_row, total_row
 from snnsc.energy.report.wording import strings
 from snnsc.errors import DataError
 
@@ -106,7 +108,8 @@ class Report:
         mac_pj, ac_pj, neuron_pj    those parts of an arithmetic target, as in `terms`
         snn_pj_bound                snn_pj if every input element were an event
         not_priced                  kinds of neurons whose updates are charged 0
-        equal                       the ANN twin at ceil(log2(T + 1)) bits, see `pricing.EqualInformation`
+        equal                       the ANN twin at ceil(log2(T + 1)) bits, see `pricing.EqualInformation`; of the one
+                                    target that prices both in that arithmetic, null elsewhere
         constants, assumptions      published numbers with source and grade; what is taken for granted
         static                      where a rate was told: charged, included, not published; see `pricing.Price`
 
@@ -117,6 +120,12 @@ class Report:
     `not_counted` (`op`, `reason`, `count`, `nodes`, `share`: of the compute that they hide at most, null where not
     known) and `violations` (`value`, `kind`, `elements`, `samples`: what is not of the kind that the graph promises).
     `model` is the file, `graph` the SHA-256 of all that computes, `origin` what the file tells of where it is from.
+
+    `chips` is what the terms of chips are made of: `spike_events` (an integer n is n of them), `real_events` (of real
+    inputs, at every time step; BatchNormalization, Mul and Div are no synapses), `neuron_updates`, `spikes`; null
+    without samples or neurons. `foldable` names rows of BatchNormalization that could be folded into the layer before
+    them. `input_range` (`name`, `found`, `expected`, `fits`: whether the samples can have been normalised as the
+    metadata of the model tell; null where they do not). `inferences_per_second` is the rate that was told.
 
     `totals` sums the rows key by key. `network` has, for a sum over all rows, `mean`, `std`, `min` and `max` over the
     samples (of the whole network sample by sample), `firing_rate` likewise, and `spread` as a row. Without samples
@@ -130,6 +139,9 @@ class Report:
         fits: One a target that tells what its chip holds.
         model: The file.
         origin: What the file says of itself.
+        foldable: Rows of normalisations that could be folded.
+        input_range: Of the samples.
+        rate: Inferences a second that share static power.
     """
 
     source: str
@@ -138,6 +150,9 @@ class Report:
     fits: tuple[Fit, ...] = ()
     model: str = ""
     origin: Origin = Origin()
+    foldable: tuple[str, ...] = ()
+    input_range: InputRange | None = None
+    rate: float | None = None
 
     @classmethod
     def of(
@@ -149,12 +164,19 @@ class Report:
         model: str = "",
         targets: Sequence[Target] | None = None,
         rate: float | None = None,
+        input_range: InputRange | None = None,
     ) -> Report:
         """The report of a graph that was counted; `model` is its file, all targets that ship the default."""
         chosen = load_targets() if targets is None else targets
         checked = (fit(counts, target) for target in chosen)
         fits = tuple(found for found in checked if found is not None)
-        return cls(source, counts, tuple(price(counts, chosen, rate)), fits, model or graph.source, Origin.of(graph))
+        prices, named = tuple(price(counts, chosen, rate)), foldable(graph)
+        return cls(
+            *(source, counts, prices, fits, model or graph.source, Origin.of(graph)),
+            foldable=tuple(layer.name for layer in counts.layers if layer.name in named),
+            input_range=input_range,
+            rate=rate,
+        )
 
     def to_dict(self) -> dict[str, object]:
         """The `--json` contract; keys are only ever added."""
@@ -173,6 +195,10 @@ class Report:
             "model": self.model,
             "graph": self.counts.graph,
             "origin": {**vars(self.origin), "stripped": list(self.origin.stripped)},
+            "chips": chip_row(self.counts),
+            "foldable": list(self.foldable),
+            "input_range": _range(self.input_range),
+            "inferences_per_second": self.rate,
         }
 
 
@@ -225,26 +251,33 @@ def estimate_all(
     for model in models:
         graph = read_graph(model, dt=dt)
         try:
-            counts, source = _count(graph, inputs)
+            counts, source, input_range = _count(graph, inputs)
         except DataError as error:
             if len(models) == 1:
                 raise
             msg = f"{model}: does not take the samples that the networks are compared on: {error}"
             raise DataError(msg) from error
-        reports.append(Report.of(graph, counts, source, targets=chosen, rate=rate))
+        reports.append(Report.of(graph, counts, source, targets=chosen, rate=rate, input_range=input_range))
     return reports
 
 
-def _count(graph: Graph, inputs: Path | Samples | None) -> tuple[Counts, str]:
-    if inputs is not None:
-        if isinstance(inputs, Samples):
-            return count(*load_told(inputs, graph)), inputs.name
-        rest = states_at_rest(inputs, graph)
-        told = f"{inputs}, states at their initial values: {rest}" if rest else str(inputs)
-        return count(*load_told(inputs, graph)), told
-    if STATISTICS_KEY in graph.metadata:
-        return read_embedded(graph), "embedded"
-    return dense(graph), "none"
+def _count(graph: Graph, inputs: Path | Samples | None) -> tuple[Counts, str, InputRange | None]:
+    """Counts, what they were measured on, and the range of that."""
+    if inputs is None:
+        embedded = STATISTICS_KEY in graph.metadata
+        return (read_embedded(graph), "embedded", None) if embedded else (dense(graph), "none", None)
+    rest = 0 if isinstance(inputs, Samples) else states_at_rest(inputs, graph)
+    name = inputs.name if isinstance(inputs, Samples) else str(inputs)
+    told, batches = load_told(inputs, graph)
+    watch = Watch(graph)
+    counts = count(told, watch.over(batches))
+    return counts, f"{name}, states at their initial values: {rest}" if rest else name, watch.range
+
+
+def _range(entry: InputRange | None) -> dict[str, object] | None:
+    if entry is None:
+        return None
+    return {"name": entry.name, "found": list(entry.found), "expected": list(entry.expected), "fits": entry.fits}
 
 
 def _energy(entry: Price) -> dict[str, object]:

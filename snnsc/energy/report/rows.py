@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from snnsc.energy.counting.counts import BINS, MEASURED, SPREAD, Counts, LayerCount, Stat
+from snnsc.energy.pricing.formulas import chip_events, measured
 
 Value = float | str | None
 Row = dict[str, object]
@@ -55,6 +56,20 @@ def total_row(rows: list[Row]) -> dict[str, float | None]:
         values = [value for row in rows if isinstance(value := row[key], int | float)]
         totals[key] = sum(map(float, values)) if len(values) == len(rows) else None
     return totals
+
+
+def chip_row(counts: Counts) -> dict[str, float] | None:
+    """What chips are charged for, of all rows together; None without samples, or without neurons."""
+    if not counts.samples or not counts.spiking:
+        return None
+    works = [measured(layer, counts.samples) for layer in counts.layers]
+    events = [chip_events(work) for work in works]
+    return {
+        "spike_events": sum(spikes for spikes, _ in events),
+        "real_events": sum(real for _, real in events),
+        "neuron_updates": sum(work.updates for work in works),
+        "spikes": sum(work.spikes for work in works),
+    }
 
 
 def network_row(counts: Counts) -> Row:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from snnsc.energy.report.charts import Bar, bars, heat_map, histogram, key, switch
-from snnsc.energy.report.fits import amount, fit_reasons
+from snnsc.energy.report.fits import amount, fit_reasons, no_limits
 from snnsc.energy.report.markup import Markup, element, join, name
 from snnsc.energy.report.wording import (
     Found,
     basis,
     by_kind,
+    chips,
     energy,
     equal,
     findings,
@@ -23,6 +24,7 @@ from snnsc.energy.report.wording import (
     ratio,
     shares,
     spiking,
+    time_steps,
     unpublished,
 )
 
@@ -39,12 +41,17 @@ def cards(found: Found) -> Markup:
     """The headline figures."""
     first, network, totals = headline(found), found["network"], found["totals"]
     what, twin, _ = heads(found)
+    over = ", over all steps" if time_steps(found) > 1 else ""
     shown = [
         (f"{what}, energy a sample", price(first), first["model"]),
-        (f"{twin}, energy a sample", energy(first["ann_pj"]), "the same layers, run once, every input charged"),
+        (
+            f"{twin}, energy a sample",
+            energy(first["ann_pj"]),
+            "the same layers, run once, every input charged, padding too",
+        ),
         ratios(found, what, twin),
         ("synaptic events a sample", number(totals["events"]), _range(network.get("events"), number)),
-        ("dense MACs a sample", number(totals["dense_macs"]), "as if no input were zero, over all steps"),
+        ("dense MACs a sample", number(totals["dense_macs"]), f"as if no input were zero, padding too{over}"),
     ]
     if spiking(found):
         rate = network["firing_rate"]
@@ -95,7 +102,7 @@ def prices(found: Found) -> Markup:
     for title, entries in by_kind(found):
         body.append(element("tr", element("th", title, colspan=len(head), scope="rowgroup"), class_="group"))
         body += [_price(entry) for entry in entries]
-    lines = [element("p", line, class_="quiet") for line in (equal(found), *unpublished(found)) if line]
+    lines = [element("p", line, class_="quiet") for line in (chips(found), equal(found), *unpublished(found)) if line]
     return element(
         "section",
         element("h2", "Energy a sample"),
@@ -199,10 +206,11 @@ def scrolling(label: str, content: Markup) -> Markup:
     return element("div", content, class_="box", tabindex="0", role="region", aria_label=label)
 
 
-def table(caption: str, head: Sequence[str], body: Sequence[Markup], words: int = 0) -> Markup:
+def table(caption: str, head: Sequence[str], body: Sequence[Markup], words: int = 0, *, fits: bool = False) -> Markup:
     """A table; its caption is for those who hear it.
 
-    Its last `words` columns hold text, which a phone has below the others.
+    Its last `words` columns hold text, which a phone has below the others. One that `fits` has no text, and so few
+    columns that a phone has them all side by side.
     """
     columns = (
         element("th", text, scope="col", class_="text" if i >= len(head) - words else None)
@@ -213,8 +221,8 @@ def table(caption: str, head: Sequence[str], body: Sequence[Markup], words: int 
         element("caption", caption, class_="hidden"),
         element("thead", element("tr", columns)),
         element("tbody", body),
-        class_="told" if words else None,
-        style=f"--numbers:{len(head) - words - 1}" if words else None,
+        class_="told" if words or fits else None,
+        style=f"--numbers:{len(head) - words - 1}" if words or fits else None,
     )
 
 
@@ -241,7 +249,10 @@ def fits(found: Found) -> Markup:
         for entry in found["fit"]
     ]
     shown = scrolling(title, table(title, ("chip", "verdict", "why"), body, words=1))
-    return element("section", element("h2", title), shown, details)
+    without = no_limits(found)
+    return element(
+        "section", element("h2", title), shown, element("p", without, class_="quiet") if without else "", details
+    )
 
 
 def _limits(entry: Found) -> Markup:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
+
+from snnsc.energy.graph.ops import LINEAR
+from snnsc.energy.pricing.targets import load_targets
 
 Found = dict[str, Any]
 """A report as `Report.to_dict` gives it."""
@@ -83,7 +87,8 @@ def findings(found: Found) -> list[str]:
 def limits(found: Found) -> list[str]:
     """What limits the figures of a report: one sentence each."""
     lines = [lower_bound(found["energy"]), *map(not_counted, found["not_counted"]), hidden(found["not_counted"])]
-    return [line for line in (*lines, *map(violation, found["violations"]), one_step(found)) if line]
+    more = (one_step(found), every_step(found), unfolded(found), unprepared(found))
+    return [line for line in (*lines, *map(violation, found["violations"]), *more) if line]
 
 
 def lower_bound(prices: Sequence[Found]) -> str:
@@ -131,6 +136,69 @@ def one_step(found: Found) -> str:
     return f"a model of one time step: its counts and its SNN's energy are those of one of T = {steps} steps"
 
 
+def every_step(found: Found) -> str:
+    """That a NIR file has no image that is held: what an ONNX file computes once, it computes at every step."""
+    if not found["model"].endswith(".nir"):
+        return ""
+    rows = [
+        row
+        for row in found["layers"]
+        if row["op"] in LINEAR
+        and row["input_kind"] == "real"
+        and not row["facts"].get("sources")
+        and row["time_steps"] > 1
+    ]
+    if not rows:
+        return ""
+    return (
+        f"NIR takes a frame at each step: {names([row['name'] for row in rows])} computes real numbers at each of "
+        f"{rows[0]['time_steps']:.0f}; an .onnx does so once for an image that is held, and has another ANN twin"
+    )
+
+
+def unfolded(found: Found) -> str:
+    """How much of the multiplications are normalisations that could be folded away."""
+    rows = [row for row in found["layers"] if row["name"] in set(found["foldable"])]
+    key, what = ("macs", "MACs") if found["source"] != "none" else ("dense_macs", "dense MACs")
+    much = sum(row[key] or 0 for row in rows)
+    if not much:
+        return ""
+    whole = number(found["totals"][key])
+    return f"BatchNormalization follows a convolution or a matrix and could be folded: {number(much)} of {whole} {what}"
+
+
+def unprepared(found: Found) -> str:
+    """That samples do not look as the network's training samples did once they were normalised."""
+    told = found["input_range"]
+    if told is None or told["fits"]:
+        return ""
+    facts = json.loads(found["origin"]["input"])
+    mean, std = (facts[key][0] if len(facts[key]) == 1 else facts[key] for key in ("mean", "std"))
+    (low, high), (least, most) = told["found"], told["expected"]
+    return (
+        f"warning: {printable(told['name'])} holds {low:.4g} to {high:.4g}, normalised pixels lie from {least:.4g} to "
+        f"{most:.4g}: give (x - {mean}) / {std}, x from 0 to 1"
+    )
+
+
+def chips(found: Found) -> str:
+    """What the energies of chips are made of; empty where none is priced."""
+    told = found["chips"]
+    if (
+        not told
+        or not any(told.values())
+        or not any(entry["kind"] == "event" and entry["snn_pj"] is not None for entry in found["energy"])
+    ):
+        return ""
+    parts = {
+        "spike_events": "events of spikes (a sum or average of n spikes is n)",
+        "real_events": "events of real inputs (at every step)",
+        "neuron_updates": "updates",
+        "spikes": "spikes",
+    }
+    return "chips are charged " + ", ".join(f"{number(told[key])} {what}" for key, what in parts.items() if told[key])
+
+
 def stripped(reports: Sequence[Found], labels: Sequence[str] = ("",)) -> str:
     """What models of ours lost before they were written, in one sentence; `labels` tell them apart."""
     lost = [
@@ -166,7 +234,22 @@ def priced(entry: Found) -> bool:
 def by_kind(found: Found) -> list[tuple[str, list[Found]]]:
     """The prices in groups, (title, prices); without those that have no figure."""
     groups = [(title, [e for e in found["energy"] if e["kind"] == kind and priced(e)]) for kind, title in KINDS.items()]
-    return [(title, entries) for title, entries in groups if entries]
+    return [(title + _or_yours(title, entries), entries) for title, entries in groups if entries]
+
+
+def _or_yours(title: str, entries: Sequence[Found]) -> str:
+    own = any(entry["model"] not in _shipped() for entry in entries)
+    return " or as you say" if own and title == KINDS["event"] else ""
+
+
+@cache
+def _shipped() -> frozenset[str]:
+    return frozenset(target.name for target in load_targets())
+
+
+def time_steps(found: Found) -> int:
+    """T of the neurons; 1 of a model of one step, and of a network without any."""
+    return max((round(row["time_steps"]) for row in found["layers"] if row["neuron_updates"]), default=1)
 
 
 def spiking(found: Found) -> bool:
@@ -200,11 +283,12 @@ def _unpriced(entry: Found, *, spikes: bool) -> str:
 
 
 def static_power(found: Found) -> list[str]:
-    """What a rate does not add: the targets whose static power is not published, or is charged already."""
-    told = {
-        state: [e["model"] for e in found["energy"] if e["static"] == state] for state in ("included", "not published")
-    }
+    """At which rate static power is shared, by target; where it is not published, or is charged already."""
+    states = ("charged", "included", "not published")
+    told = {state: [e["model"] for e in found["energy"] if e["static"] == state] for state in states}
+    rate = found["inferences_per_second"]
     lines = {
+        "charged": f"static power of {names(told['charged'], most=20)} is shared by {rate or 0:g} inferences a second",
         "included": f"static power of {names(told['included'], most=20)} is in the price of an event already",
         "not published": f"static power of {names(told['not published'], most=20)} is not published: none is charged",
     }
@@ -233,8 +317,8 @@ def shares(entry: Found) -> str:
 
 
 def times(value: float | None, base: float | None) -> str:
-    """A value relative to another: ` (x 0.52)`; empty where there is no telling, or nothing to tell."""
-    return "" if not value or not base else f" (x {value / base:.{3 if value < base else 2}f})"
+    """A value relative to another: ` (x 0.520)`; empty where there is no telling, or nothing to tell."""
+    return "" if not value or not base else f" (x {value / base:.3f})"
 
 
 def equal(found: Found) -> str:

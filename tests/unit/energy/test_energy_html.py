@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+from snnsc.energy.report import wording
 from snnsc.energy.report.html import page
 from snnsc.energy.report.markup import Markup, element, join, name
 
@@ -135,7 +136,13 @@ def test_several_networks_are_relative_to_the_first():
     other = report(made(seed=8), "other.onnx")
     text = Page(page([networks()["measured"], other], "1")).text
     ratio = other["totals"]["events"] / networks()["measured"]["totals"]["events"]
-    assert f"(x {ratio:.{3 if ratio < 1 else 2}f})" in text
+    assert f"(x {ratio:.3f})" in text
+    first = networks()["measured"]["totals"]["events"]
+    assert f"<td>{wording.number(first)}</td>" in page([networks()["measured"], other], "1"), (
+        "the first has nothing beside it"
+    )
+    assert text.count("SNN / ANN twin") == 3, "of each network, and side by side"
+    assert f"{other['network']['firing_rate']['mean']:.2%}".replace("%", " %") in text
     assert "other.onnx: counted on 7 samples" in text
 
 

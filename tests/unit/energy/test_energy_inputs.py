@@ -84,7 +84,7 @@ def test_samples_stand_on_the_axis_that_the_graph_declares(rng, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((3, 7, 2, 6, 6), np.uint8))
     assert estimate(tmp_path / "net.onnx", tmp_path / "x.npy").counts.samples == 7
     np.save(tmp_path / "x.npy", np.ones((7, 3, 6, 6, 2), np.uint8))
-    inputs_fail(tmp_path / "net.onnx", tmp_path / "x.npy", "[7, 3, 6, 6, 2]", "[?,N,2,6,6]")
+    inputs_fail(tmp_path / "net.onnx", tmp_path / "x.npy", "[7, 3, 6, 6, 2]", "[T,N,2,6,6]")
 
 
 # ------------------------------------------------------------------------------------------------------------ types

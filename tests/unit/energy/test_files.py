@@ -45,6 +45,13 @@ def test_other_files_are_refused(tmp_path, content, words):
     fails(ModelFileError, lambda: estimate(path), "net.onnx", *words)
 
 
+@pytest.mark.parametrize("suffix", ["tflite", "toml", "net"])
+def test_the_formats_that_are_read_are_named(tmp_path, suffix):
+    path = tmp_path / f"net.{suffix}"
+    path.write_text('name = "a recipe, or anything"\n')
+    fails(ModelFileError, lambda: estimate(path), path.name, ".onnx and .nir files are read")
+
+
 def test_every_truncation_is_refused_or_harmless(model, tmp_path):
     """A protobuf cut at a field border parses; what is left must still be refused, or be a whole graph."""
     content = model.read_bytes()

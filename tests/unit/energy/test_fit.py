@@ -162,6 +162,17 @@ def test_wide_weights_are_counted_at_the_width_of_the_chip():
     assert checks["synapses of one neuron, on average of the layer"].needed == pytest.approx(2000 * 9 / 8192)
 
 
+def test_the_remedy_for_wide_weights_can_be_followed():
+    """`--int8` leaves a first layer that reads real numbers in float32."""
+    net = conv_net()
+    first = replace(net.layers[0], input_kind="real", facts={**net.layers[0].facts, "weight_bits": 32})
+    _, checks = checked(replace(net, layers=(first, *net.layers[1:])), "loihi")
+    assert checks["bits of a weight"].detail.endswith("compute it off the chip: conv1")
+    all_wide = [replace(row, facts={**row.facts, "weight_bits": 32}) for row in (first, *net.layers[1:])]
+    _, checks = checked(replace(net, layers=tuple(all_wide)), "loihi")
+    assert checks["bits of a weight"].detail.startswith("quantise the weights first: conv1")
+
+
 def test_truenorth_has_a_hard_fan_in():
     found, checks = checked(dense_net(inputs=256, hidden=256), "truenorth")
     assert (checks["fan-in"].verdict, checks["fan-in"].needed) == ("fits", 256)

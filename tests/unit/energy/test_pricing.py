@@ -219,11 +219,13 @@ def test_equal_information(steps, bits):
     """T steps tell 0 to T spikes apart: ceil(log2(T + 1)) bits; 8 are the only width of integers with a price."""
     conv, lif, fc = network().layers
     stats = lif.stats | {"time_steps": Stat(steps * SAMPLES, steps, steps)}
-    entry = one(Counts(SAMPLES, (conv, replace(lif, stats=stats), fc)), "horowitz-fp32")
+    counts = Counts(SAMPLES, (conv, replace(lif, stats=stats), fc))
+    entry = one(counts, "horowitz-int8")
     assert (entry.equal.time_steps, entry.equal.bits) == (steps, bits)
     assert (entry.equal.model, entry.equal.model_bits) == ("horowitz-int8", 8)
     assert entry.equal.ann_pj == pytest.approx((864 + 240) * 0.23)
     assert entry.equal.ratio == pytest.approx(entry.snn_pj / entry.equal.ann_pj)
+    assert one(counts, "horowitz-fp32").equal is None, "no number format is compared with another"
 
 
 def test_targets_by_name_or_as_they_are():

@@ -15,6 +15,7 @@ from nir_files import affine, end, entry, flatten, lif, neurons, pool, write
 
 from snnsc import build_model
 from snnsc.energy import count, estimate, load_targets, read_graph
+from snnsc.energy.report.wording import every_step
 from snnsc.errors import ModelFileError, RecipeError
 from snnsc.export.fold import fold
 from snnsc.export.onnx import to_onnx
@@ -51,6 +52,7 @@ def test_a_network_costs_in_nir_what_it_costs_in_onnx(make_recipe: Callable[...,
     # NIR has no time axis to hold an image along: its first layer runs at every step
     stem = next(layer.stats for layer in whole.layers if layer.name == "stem.convs.0")
     assert layers["stem.convs.0"]["events"].total == 4 * stem["events"].total
+    assert "stem.convs.0 computes real numbers at each of 4" in every_step(report.to_dict())
     assert report.prices[0].not_priced == ()
     without = estimate(path)
     assert without.source == "none"
@@ -74,6 +76,23 @@ def test_events_of_a_summed_pool_are_additions_where_they_are_single(tmp_path: P
     row = next(layer for layer in report.to_dict()["layers"] if layer["name"] == "fc")
     assert (row["input_kind"], row["events"], row["acs"], row["macs"]) == ("scaled", 6, 3, 3)
     assert report.counts.violations == ()
+
+
+@pytest.mark.parametrize(("value", "kind"), [(1, "binary"), (2, "integer"), (0.5, "real")])
+def test_what_an_input_holds_the_samples_tell_as_of_onnx_files(tmp_path: Path, value: float, kind: str) -> None:
+    path = write(tmp_path / "n.nir", {"input": entry(2), "fc": affine(np.ones((3, 2)), np.zeros(3)), "output": end(3)})
+    np.savez(tmp_path / "x.npz", np.array([[[0, value]], [[value, value]]], np.float32))
+    report = estimate(path, tmp_path / "x.npz")
+    assert report.counts.layers[0].input_kind == kind
+    assert report.counts.violations == ()
+
+
+def test_the_open_axis_of_a_nir_file_is_called_time(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.nir", {"input": entry(2), "fc": affine(np.ones((3, 2)), np.zeros(3)), "output": end(3)})
+    with pytest.raises(
+        ModelFileError, match=r"\[T,N,2\] leaves sizes open, T is the number of time steps; give --inputs"
+    ):
+        estimate(path)
 
 
 def test_real_inputs_are_multiplications_and_said(tmp_path: Path) -> None:
