@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from snnsc.energy.graph.moments import Moments
+from snnsc.energy.graph.moments import Moments, all_steps
 from snnsc.energy.graph.nodes import Graph, Node
 from snnsc.energy.graph.ops import KEEP_ORDER
 from snnsc.energy.plan.layout import Shape, step
@@ -89,9 +89,9 @@ def _of_our_neurons(
 def _taken_apart(
     graph: Graph, shapes: Mapping[str, Shape], moments: Moments
 ) -> Iterator[tuple[bool, tuple[str, Axis]]]:
-    """Values whose equal parts along one axis are used at time steps of their own.
+    """Values whose equal parts along one axis are used at time steps of their own, as many each.
 
-    In doubt, not clear, where as many parts as there are steps are used at others each, but share some.
+    In doubt, not clear, where they are used at others each, but share some.
     """
     parts: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for node in graph.nodes:
@@ -106,9 +106,8 @@ def _taken_apart(
         lengths = {length for _, length in found}
         if len(used) < 2 or len(lengths) != 1 or not all(used):
             continue
-        apart = sum(map(len, used)) == moments.steps == len(frozenset().union(*used))
-        if apart or len(used) >= moments.steps:
-            yield from ((apart, seed) for seed in _seed(source, shapes[source], axis, lengths.pop()))
+        apart = sum(map(len, used)) == len(frozenset().union(*used)) and len(set(map(len, used))) == 1
+        yield from ((apart, seed) for seed in _seed(source, shapes[source], axis, lengths.pop()))
 
 
 def _put_together(graph: Graph, shapes: Mapping[str, Shape], moments: Moments) -> Iterator[tuple[str, Axis]]:
@@ -119,8 +118,7 @@ def _put_together(graph: Graph, shapes: Mapping[str, Shape], moments: Moments) -
         output = node.outputs[0]
         axis = node.integer("axis", 0) % len(shapes[output])
         sizes = {shapes[name][axis] for name in node.inputs}
-        made = {moments.made.get(name, -1) for name in node.inputs}
-        if len(made) == len(node.inputs) == moments.steps and len(sizes) == 1:
+        if all_steps([moments.made.get(name) for name in node.inputs]) and len(sizes) == 1:
             yield from _seed(output, shapes[output], axis, sizes.pop())
 
 
