@@ -178,19 +178,20 @@ def test_layer_by_layer(rng, axis):
     expect(counts, "head", macs=M * K)
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["written out", "as a Scan"])
-def test_a_sum_of_steps_with_those_of_another_layer(rng, own):
+@pytest.mark.parametrize("form", [["written", "written"], ["written", "scan"], ["scan", "scan"]], ids="-".join)
+def test_steps_of_two_layers_that_are_summed(rng, form):
+    """Sums of each step, put together behind the samples, before a layer of all steps."""
     b = Layers(rng, 0)
-    first = b.neurons(b.parts(b.product("x", "lin1", C, M)), "one")
-    whole = b.together(first, "one.all")
-    currents = b.product(whole, "lin2", M, M)
-    second = b.scanned(currents, "two") if own else b.together(b.neurons(b.parts(currents), "two"), "two.all")
-    sums = [b.add("Add", [x, y], f"sum{t}") for t, (x, y) in enumerate(zip(first, b.parts(second), strict=True))]
-    b.axis = 1
-    b.const("after", np.array([1]))
-    tops = [b.add("Unsqueeze", [value, "after"], f"{value}.top") for value in sums]
+    source, steps = "x", []
+    for i, (size, way) in enumerate(zip((C, M), form, strict=True)):
+        currents = b.product(source, f"lin{i}", size, M)
+        spikes = b.neurons(b.parts(currents), f"lif{i}") if way == "written" else []
+        source = b.together(spikes, f"all{i}") if spikes else b.scanned(currents, f"lif{i}")
+        steps.append(spikes or b.parts(source))
+    sums = [b.add("Add", [x, y], f"sum{t}") for t, (x, y) in enumerate(zip(*steps, strict=True))]
+    tops = [b.add("Unsqueeze", [value, "behind"], f"{value}.top") for value in sums]
+    b.const("behind", np.array([1]))
     head = b.product(b.add("Concat", tops, "turned", axis=1), "head", M, K)
-    b.axis = 0
     expect(b.counted([head], [3], x=frames(T, B, C)), "head", macs=M * K)
 
 
