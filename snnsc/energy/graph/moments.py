@@ -12,6 +12,8 @@ from snnsc.energy.graph.nodes import Graph
 _Moment = TypeVar("_Moment", int, tuple[int, int])
 Steps = Mapping[str, int]
 """Name of a node that compares -> its time step."""
+Made = tuple[int, int, int]
+"""Time step, T and layer."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,12 @@ class Moments:
 
     Attributes:
         steps: T of these neurons; 0 without any.
-        made: Value -> the last time step of the comparisons right before it, and their T; absent before the first one.
+        made: Value -> of the comparisons right before it the last time step, with T and layer; absent before any.
         used: Value -> the time steps of the neurons that take it as their current, through layers, norms and sums too.
     """
 
     steps: int = 0
-    made: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    made: Mapping[str, Made] = field(default_factory=dict)
     used: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
@@ -33,7 +35,7 @@ def moments(graph: Graph, labels: Labels, steps: Steps) -> Moments:
     """When each value is made and used."""
     first = earliest(graph, steps)
     count = max(steps.values(), default=-1) + 1
-    return Moments(count, _made(graph, _with_totals(labels, steps)), _used(graph, labels, steps, first))
+    return Moments(count, _made(graph, _with_layers(labels, steps)), _used(graph, labels, steps, first))
 
 
 def earliest(graph: Graph, steps: Mapping[str, _Moment]) -> dict[str, _Moment]:
@@ -61,23 +63,26 @@ def time_steps(labels: Labels, firing: Iterable[int]) -> dict[int, int]:
     return {c: step for c, step in found.items() if step is not None}
 
 
-def _with_totals(labels: Labels, steps: Steps) -> dict[str, tuple[int, int]]:
-    """Name of a node that compares -> its time step, and the T of its layer."""
+def _with_layers(labels: Labels, steps: Steps) -> dict[str, Made]:
+    """Name of a node that compares -> what it makes."""
     layers = {node.name: labels.layer(c) for c, node in enumerate(labels.comparisons) if node.name in steps}
     totals: dict[int, int] = {}
     for name, layer in layers.items():
         totals[layer] = max(totals.get(layer, 0), steps[name] + 1)
-    return {name: (steps[name], totals[layer]) for name, layer in layers.items()}
+    return {name: (steps[name], totals[layer], layer) for name, layer in layers.items()}
 
 
-def all_steps(made: Collection[tuple[int, int] | None]) -> bool:
-    """Whether values with these entries in `Moments.made` are one for each time step."""
-    return len(made) > 1 and set(made) == {(step, len(made)) for step in range(len(made))}
+def all_steps(made: Collection[Made | None]) -> bool:
+    """Whether values with these entries in `Moments.made` are one for each time step of one layer."""
+    count = len(made)
+    known = [entry for entry in made if entry is not None]
+    layers = {layer for _, _, layer in known}
+    return count > 1 == len(layers) and {(t, of) for t, of, _ in known} == {(t, count) for t in range(count)}
 
 
-def _made(graph: Graph, steps: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+def _made(graph: Graph, steps: Mapping[str, Made]) -> dict[str, Made]:
     """What holds all steps has none, so that a part of it that meets another value is of the other's."""
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, Made] = {}
     for node in graph.nodes:
         if node.is_neuron or (node.op == "Concat" and all_steps([found.get(name) for name in node.inputs])):
             continue

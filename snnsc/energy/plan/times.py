@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from snnsc.energy.graph.moments import Moments, all_steps
+from snnsc.energy.graph.moments import Made, Moments, all_steps
 from snnsc.energy.graph.nodes import Graph, Node
 from snnsc.energy.graph.ops import KEEP_ORDER
 from snnsc.energy.plan.layout import Shape, step
@@ -190,12 +190,12 @@ class _Axes:
 def _reassemble(known: _Axes) -> None:
     """Follow what Concat makes of values that are each computed from parts of one time step."""
     graph, shapes = known.graph, known.shapes
-    steps: dict[str, tuple[int, int]] = {}
+    steps: dict[str, Made] = {}
     for node in graph.nodes:
         read = [steps.get(name) for name in graph.data_inputs(node)]
         axis = known.found.get(node.inputs[0]) if node.op in PARTS and not node.domain else None
         if axis is not None:
-            steps |= {output: (step, axis.size) for output, step in _steps_of(graph, node, shapes, axis)}
+            steps |= {output: (step, axis.size, 0) for output, step in _steps_of(graph, node, shapes, axis)}
         elif node.op == "Concat" and all_steps(read):
             if node.outputs[0] not in known.found:
                 known.spread(_joined(node, shapes))

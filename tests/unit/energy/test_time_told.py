@@ -195,6 +195,21 @@ def test_steps_of_two_layers_that_are_summed(rng, form):
     expect(b.counted([head], [3], x=frames(T, B, C)), "head", macs=M * K)
 
 
+def test_spikes_of_two_layers_side_by_side_are_no_steps(rng):
+    """Two steps: the second layer's spikes of the first, beside the first layer's of the second."""
+    b = Layers(rng)
+    first = b.neurons(b.parts(b.product("x", "lin", C, M), 2), "one")
+    b.const("w", b.grid(M, M)), b.const("w2", b.grid(2 * M, M))
+    start = b.add("MatMul", [first[0], "w"], "d0", name="start")
+    fires = b.add("Cast", [b.add("Greater", [start, "threshold"], "two.g0")], "two.0", to=FLOAT)
+    left = b.add("Sub", [start, b.add("Mul", [fires, "threshold"], "lost")], "left")
+    both = b.add("Concat", [fires, first[1]], "both", axis=1)
+    u = b.add("Add", [left, b.add("MatMul", [both, "w2"], "d1", name="recurrent")], "u1")
+    last = b.add("Cast", [b.add("Greater", [u, "threshold"], "two.g1")], "two.1", to=FLOAT)
+    counts = b.counted([last], x=frames(B, 2, C))
+    assert row(counts, "recurrent").stats["ann_macs"].total == B * 2 * M * M
+
+
 def test_two_parts_with_another_number_of_steps_each(rng):
     b, ends = Layers(rng), []
     for name, steps in {"x": 4, "z": 2}.items():
