@@ -9,7 +9,7 @@ import typer
 
 import snnsc
 from snnsc.cli.arguments import DataRoot, Json
-from snnsc.cli.console import note, show_json
+from snnsc.cli.console import note, on_one_line, show_json
 
 if TYPE_CHECKING:
     from snnsc.energy import Report
@@ -78,7 +78,7 @@ def command(
     else:
         show_comparison(Comparison(tuple(reports)), fit=fit, sources=sources)
     for path in files:
-        note(f"written: {path}")
+        note(on_one_line(f"written: {path}"))
 
 
 def _files(reports: list[dict[str, Any]], csv: Path | None, html: Path | None) -> dict[Path, bytes | str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from snnsc.cli.arguments import CheckpointFile, DataRoot, Json
-from snnsc.cli.console import log_to_stderr, say, show_json, shown
+from snnsc.cli.console import log_to_stderr, on_one_line, say, show_json, shown
 
 if TYPE_CHECKING:
     from snnsc.export.export import Exported
@@ -113,7 +113,8 @@ def _show(done: Exported, split: str, replaced: bool) -> None:
         say(f"energy a sample, {summary(done.report)}")
         if unpriced := unpriced_neurons(done.report):
             say(unpriced)
-    say(f"written: {', '.join(map(str, done.files))}{' (in place of earlier ones)' if replaced else ''}")
+    written = f"written: {', '.join(map(str, done.files))}{' (in place of earlier ones)' if replaced else ''}"
+    say(on_one_line(written))
 
 
 def _show_facts(facts: Mapping[str, Any]) -> None:

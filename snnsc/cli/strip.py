@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from snnsc.cli.arguments import CheckpointFile, DataRoot, Json
-from snnsc.cli.console import log_to_stderr, say, show_json, shown
+from snnsc.cli.console import log_to_stderr, on_one_line, say, show_json, shown
 
 NAME = "strip"
 SAMPLES = 256
@@ -51,7 +51,7 @@ def command(
         f"{done.parameters_after:,} parameters ({share:.2%} fewer)")  # fmt: skip
     say(f"outputs are bit-identical (torch.equal) on {done.samples} real samples: {what}")
     say(f"accuracy on them {done.accuracy:.2%} before, {done.accuracy:.2%} after")
-    say(f"written: {output}")
+    say(on_one_line(f"written: {output}"))
     say(f"next: {shown('snnsc', 'export', output, data_root=data_root)}")
 
 

@@ -235,10 +235,8 @@ def histogram(values: np.ndarray, largest: int) -> tuple[int, ...]:
         values: One a sample, float64 holding integers.
         largest: Of one sample.
     """
-    bins = [0] * BINS
-    for value in values:
-        bins[bin_of(int(value), largest)] += 1
-    return tuple(bins)
+    bins = np.minimum(BINS * values.astype(np.int64) // min(max(largest, 1), 2**62), BINS - 1)
+    return tuple(np.bincount(bins, minlength=BINS).tolist())
 
 
 def bin_of(value: int, largest: int) -> int:

@@ -15,8 +15,12 @@ from snnsc.energy.counting.images import check_image
 from snnsc.energy.graph.graph import LARGEST_INPUT, LARGEST_OPTION, Graph, GraphInput, initial_states, tells_kind
 from snnsc.errors import DataError
 
-_ELEMENTS_A_BATCH = 2**21
 _SAMPLES_A_BATCH = 32
+_ELEMENTS_A_BATCH = 2**21
+"""At most, of so many samples."""
+_SMALL_SAMPLES_A_BATCH = 4096
+_SMALL_ELEMENTS_A_BATCH = 2**15
+"""More samples, where they are so few elements that a network of their size holds no more memory."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,10 @@ def _in_parts(samples: Samples, graph: Graph) -> Iterator[dict[str, np.ndarray]]
 
 
 def _part_size(graph: Graph, arrays: dict[str, np.ndarray]) -> int:
-    elements = sum(arrays[i.name].size for i in graph.inputs) // batch_size(graph, arrays)
+    elements = max(sum(arrays[i.name].size for i in graph.inputs) // batch_size(graph, arrays), 1)
     fixed = next((i.fixed_batch for i in graph.inputs if i.fixed_batch is not None), None)
-    return fixed or max(1, min(_SAMPLES_A_BATCH, _ELEMENTS_A_BATCH // max(elements, 1)))
+    few = min(_SAMPLES_A_BATCH, _ELEMENTS_A_BATCH // elements)
+    return fixed or max(1, few, min(_SMALL_SAMPLES_A_BATCH, _SMALL_ELEMENTS_A_BATCH // elements))
 
 
 def _kinds(graph: Graph, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, str]:

@@ -44,8 +44,9 @@ def inline(body: onnx.GraphProto, prefix: str, arguments: Sequence[str]) -> Inli
     for node in body.node:
         names |= {output: prefix + output for output in node.output if output}
         copied = _renamed(node, names)
-        copied.name = prefix + (node.name or node.op_type)
-        nodes.append((copied, node.name or node.output[0]))
+        own = node.name or next(output for output in node.output if output)
+        copied.name = prefix + own
+        nodes.append((copied, own))
     return Inlined(nodes, initializers, [names.get(value.name, value.name) for value in body.output])
 
 

@@ -8,7 +8,7 @@ but a layer of neurons (see `subgraphs`) stays one node.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -252,7 +252,8 @@ def _straightened(graph: Graph, decider: _Decider, decisions: tuple[int, ...]) -
     del straight.graph.node[:]
     straight.graph.node.extend(writer.nodes)
     straight.graph.initializer.extend(writer.initializers)
-    return build(straight, graph.source, graph.opset, graph.digest, writer.tags, refused)
+    made = build(straight, graph.source, graph.opset, graph.digest, writer.tags, refused)
+    return replace(made, inputs=graph.inputs)  # which samples may have told
 
 
 def _refusal(question: Question, count: int, size: int, source: str) -> str:

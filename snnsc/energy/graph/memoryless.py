@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from snnsc.energy.graph.labels import Groups, Labels
-from snnsc.energy.graph.moments import earliest
+from snnsc.energy.graph.moments import earliest, time_steps
 from snnsc.energy.graph.nodes import Graph
 
 
@@ -26,7 +26,8 @@ def join(graph: Graph, labels: Labels, firing: Iterable[int]) -> None:
         return
     remembering = {c for c in range(len(labels.comparisons)) if sizes[labels.layer(c)] > 1}
     reads = _inputs(graph, labels, remembering)
-    leads = earliest(graph, {labels.comparisons[c].name: c for c in remembering})
+    steps = time_steps(labels, [c for c in firing if c in remembering])
+    leads = earliest(graph, {labels.comparisons[c].name: (step, labels.layer(c)) for c, step in steps.items()})
     for group in alike.values():
         for tower in _towers(group, [reads[c] for c in group], [leads.get(_output(labels, c)) for c in group]):
             for c in tower[1:]:
@@ -68,14 +69,24 @@ def _inputs(graph: Graph, labels: Labels, remembering: set[int]) -> dict[int, fr
     return behind
 
 
-def _towers(group: list[int], reads: list[frozenset[str]], leads: list[int | None]) -> list[list[int]]:
+def _towers(group: list[int], reads: list[frozenset[str]], leads: list[tuple[int, int] | None]) -> list[list[int]]:
     """Comparisons that share an input of the graph, together.
 
-    All are one layer where some read through what remembers, or where each leads to another time step of neurons that
-    remember: a network that takes one input at each step.
+    All are one layer where some read through what remembers. Those that lead to neurons that remember are where each
+    leads to another time step of the same: a network that takes one input at each step.
+
+    Args:
+        group: Comparisons.
+        reads: For each, the inputs that it reads.
+        leads: For each, the first (time step, layer) of neurons that remember.
     """
-    if not all(reads) or (None not in leads and len(set(leads)) == len(leads)):
+    if not all(reads):
         return [group]
+    if None not in leads and len(set(leads)) == len(leads):
+        layers: dict[int, list[int]] = {}
+        for c, lead in zip(group, leads, strict=True):
+            layers.setdefault(lead[1] if lead else -1, []).append(c)
+        return list(layers.values())
     inputs = Groups()
     numbers = {name: inputs.new() for name in sorted(frozenset().union(*reads))}
     for read in reads:

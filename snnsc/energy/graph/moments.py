@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from snnsc.energy.graph.labels import Labels
 from snnsc.energy.graph.nodes import Graph
 
+_Moment = TypeVar("_Moment", int, tuple[int, int])
 Steps = Mapping[str, int]
 """Name of a node that compares -> its time step."""
+Made = tuple[int, int, int]
+"""Time step, T and layer."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,12 @@ class Moments:
 
     Attributes:
         steps: T of these neurons; 0 without any.
-        made: Value -> the last time step of a comparison that it depends on; absent before the first one.
+        made: Value -> of the comparisons right before it the last time step, with T and layer; absent before any.
         used: Value -> the time steps of the neurons that take it as their current, through layers, norms and sums too.
     """
 
     steps: int = 0
-    made: Mapping[str, int] = field(default_factory=dict)
+    made: Mapping[str, Made] = field(default_factory=dict)
     used: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
@@ -31,12 +35,12 @@ def moments(graph: Graph, labels: Labels, steps: Steps) -> Moments:
     """When each value is made and used."""
     first = earliest(graph, steps)
     count = max(steps.values(), default=-1) + 1
-    return Moments(count, _made(graph, steps), _used(graph, labels, steps, first))
+    return Moments(count, _made(graph, _with_layers(labels, steps)), _used(graph, labels, steps, first))
 
 
-def earliest(graph: Graph, steps: Steps) -> dict[str, int]:
+def earliest(graph: Graph, steps: Mapping[str, _Moment]) -> dict[str, _Moment]:
     """Value -> the first time step of a comparison that it leads to; absent where it leads to none."""
-    found: dict[str, int] = {}
+    found: dict[str, _Moment] = {}
     for node in reversed(graph.nodes):
         own = steps.get(node.name)
         after = [found[o] for o in node.outputs if o in found] if own is None else [own]
@@ -47,11 +51,44 @@ def earliest(graph: Graph, steps: Steps) -> dict[str, int]:
     return found
 
 
-def _made(graph: Graph, steps: Steps) -> dict[str, int]:
-    found: dict[str, int] = {}
+def time_steps(labels: Labels, firing: Iterable[int]) -> dict[int, int]:
+    """Time step of each comparison that fires, or that compares what one that fires does, as for a later reset."""
+    count: dict[int, int] = {}
+    steps: dict[tuple[int, frozenset[str]], int] = {}
+    for c in firing:
+        layer = labels.layer(c)
+        steps[layer, labels.membrane(c)] = count.get(layer, 0)
+        count[layer] = count.get(layer, 0) + 1
+    found = {c: steps.get((labels.layer(c), labels.membrane(c))) for c in range(len(labels.comparisons))}
+    return {c: step for c, step in found.items() if step is not None}
+
+
+def _with_layers(labels: Labels, steps: Steps) -> dict[str, Made]:
+    """Name of a node that compares -> what it makes."""
+    layers = {node.name: labels.layer(c) for c, node in enumerate(labels.comparisons) if node.name in steps}
+    totals: dict[int, int] = {}
+    for name, layer in layers.items():
+        totals[layer] = max(totals.get(layer, 0), steps[name] + 1)
+    return {name: (steps[name], totals[layer], layer) for name, layer in layers.items()}
+
+
+def all_steps(made: Collection[Made | None]) -> bool:
+    """Whether values with these entries in `Moments.made` are one for each time step of one layer."""
+    count = len(made)
+    known = [entry for entry in made if entry is not None]
+    layers = {layer for _, _, layer in known}
+    return count > 1 == len(layers) and {(t, of) for t, of, _ in known} == {(t, count) for t in range(count)}
+
+
+def _made(graph: Graph, steps: Mapping[str, Made]) -> dict[str, Made]:
+    """What holds all steps has none, so that a part of it that meets another value is of the other's."""
+    found: dict[str, Made] = {}
     for node in graph.nodes:
+        if node.is_neuron or (node.op == "Concat" and all_steps([found.get(name) for name in node.inputs])):
+            continue
         before = [found[name] for name in graph.data_inputs(node) if name in found]
-        before += [steps[node.name]] if node.name in steps else []
+        if node.name in steps:
+            before = [steps[node.name]]  # also where it reads what layers before it made at all steps
         if before:
             found |= dict.fromkeys(node.outputs, max(before))
     return found

@@ -21,7 +21,7 @@ import onnx
 
 from snnsc.energy.graph.labels import ELEMENT, Labels, Readable, label
 from snnsc.energy.graph.memoryless import join
-from snnsc.energy.graph.moments import Moments, moments
+from snnsc.energy.graph.moments import Moments, moments, time_steps
 from snnsc.energy.graph.nodes import Graph, Node
 from snnsc.energy.graph.ops import COMPARES, SUMS
 from snnsc.energy.plan.kinds import Kind
@@ -90,7 +90,8 @@ def find_neurons(graph: Graph, kinds: Mapping[str, Kind]) -> Neurons:
     inside = {node.name for nodes, _ in pieces.values() for node in nodes}
     inside |= {node.name for node in graph.nodes if region.belongs(node) and labels.of(node.outputs[0]) in layers}
     of_layers = {value: labels.of(value) for value in labels.found if labels.of(value) in layers}
-    when = moments(graph, labels, _steps(labels, firing))
+    steps = {labels.comparisons[c].name: step for c, step in time_steps(labels, firing).items()}
+    when = moments(graph, labels, steps)
     return Neurons(at, frozenset(inside - at.keys()), of_layers, when)
 
 
@@ -133,18 +134,6 @@ class _Body:
         return name
 
 
-def _steps(labels: Labels, firing: Mapping[int, str]) -> dict[str, int]:
-    """Time step of each comparison that fires, or that compares what one that fires does, as for a later reset."""
-    count: dict[int, int] = {}
-    steps: dict[tuple[int, frozenset[str]], int] = {}
-    for c in firing:
-        layer = labels.layer(c)
-        steps[layer, labels.membrane(c)] = count.get(layer, 0)
-        count[layer] = count.get(layer, 0) + 1
-    found = {c: steps.get((labels.layer(c), labels.membrane(c))) for c in range(len(labels.comparisons))}
-    return {labels.comparisons[c].name: step for c, step in found.items() if step is not None}
-
-
 def _given_states(graph: Graph) -> set[str]:
     """Inputs of a graph of one time step that are states: beside another input, and read element by element alone."""
     readers: dict[str, list[Node]] = {i.name: [] for i in graph.inputs}
@@ -178,16 +167,16 @@ def _firing(graph: Graph, labels: Labels, outputs: set[str]) -> tuple[dict[int, 
 
 
 def _unread(labels: Labels, leaving: Mapping[int, str]) -> dict[int, str]:
-    """Comparisons of the same neurons at steps whose spikes nothing reads but their own reset."""
-    layers = {labels.layer(c) for c in leaving}
+    """Comparisons of the same membranes at steps whose spikes nothing reads but their own reset."""
+    membranes = {labels.pools.find(labels.found[spikes].membrane) for spikes in leaving.values()}
+    numbers = {f.neuron: f.number for f in labels.found.values() if f.role == "spikes" and f.number}
     seen = {labels.membrane(c) for c in leaving}
     unread: dict[int, str] = {}
-    for found in labels.found.values():
-        if found.role != "spikes" or not found.number or labels.layer(found.neuron) not in layers:
-            continue
-        if found.neuron not in unread and labels.membrane(found.neuron) not in seen:
-            seen.add(labels.membrane(found.neuron))
-            unread[found.neuron] = found.number
+    for c, node in enumerate(labels.comparisons):
+        made = labels.found[node.outputs[0]]
+        if labels.pools.find(made.membrane) in membranes and labels.membrane(c) not in seen:
+            seen.add(labels.membrane(c))
+            unread[c] = numbers.get(c, node.outputs[0])  # their truth, where a reset chooses by it
     return unread
 
 

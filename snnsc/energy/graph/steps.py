@@ -13,18 +13,26 @@ from snnsc.energy.plan.layout import Shape
 _ROWS = LINEAR | SCALES | SUMS | POOLS
 
 
-def places(graph: Graph, neurons: Neurons, shapes: Mapping[str, Shape]) -> dict[str, tuple[str, int]]:
+def places(graph: Graph, neurons: Neurons, shapes: Mapping[str, Shape], own_steps: int) -> dict[str, tuple[str, int]]:
     """Name of each node that is one of several time steps -> the row that it is reported under, and its step.
 
     Nodes are one layer where operator, attributes, weights (by content) and output shape are equal, and what they read
     comes from the same layers; from a loop that was made straight, where they are the same node of its body. They
-    are in the order of time because a step needs the one before. A graph without time has none.
+    are in the order of time because a step needs the one before. A graph without time has none. Beside our own neurons,
+    which have all steps, they are as many as these have, and each reads another value.
+
+    Args:
+        graph: The straight graph.
+        neurons: Those that it writes out.
+        shapes: Concrete shape of each value that depends on samples.
+        own_steps: T of our own neurons; 1 without any.
     """
     members: dict[int, list[str]] = {}
     for name, layer, _ in steps_of(neurons):
         members.setdefault(layer, []).append(name)
     straight = any(node.unrolled for node in graph.nodes)
-    if not straight and all(len(names) == 1 for names in members.values()):
+    written = straight or any(len(names) > 1 for names in members.values())
+    if not written and own_steps == 1:
         return {}
     known = neurons.inside | neurons.at.keys()
     groups: dict[object, list[Node]] = {}
@@ -35,6 +43,8 @@ def places(graph: Graph, neurons: Neurons, shapes: Mapping[str, Shape]) -> dict[
             groups.setdefault(_key(graph, node, origins, shapes), []).append(node)
     found: dict[str, tuple[str, int]] = {}
     for nodes in groups.values():
+        if not written and (len(nodes) != own_steps or len({tuple(graph.data_inputs(n)) for n in nodes}) != own_steps):
+            continue
         name = nodes[0].unrolled[0] if nodes[0].unrolled else nodes[0].name
         found |= {node.name: (name, step) for step, node in enumerate(nodes) if len(nodes) > 1}
     nodes_of = {node.name: node for node in graph.nodes}

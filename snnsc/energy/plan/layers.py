@@ -11,7 +11,7 @@ from snnsc.energy.graph.neurons import Neurons, body_arithmetic, neutral
 from snnsc.energy.graph.nodes import Node
 from snnsc.energy.graph.ops import FREE, LINEAR, POOLS, RESHAPES, SCALES, SUMS
 from snnsc.energy.graph.subgraphs import SPIKE
-from snnsc.energy.plan.geometry import Unsupported, windows
+from snnsc.energy.plan.geometry import Unsupported, Windows, windows
 from snnsc.energy.plan.kinds import BINARY, MOVES, REAL, Kind, join, trains
 from snnsc.energy.plan.layer import Layer, LayerFacts
 from snnsc.energy.plan.layout import reduced_axes
@@ -149,10 +149,7 @@ class Rows:
         if node.op in ("AveragePool", "MaxPool"):
             geometry = windows(node, tuple(node.ints("kernel_shape", [])), shape, self.values.shapes[output])
             fanout = self.values.tiled(geometry.spread(np.ones((shape[1], *geometry.kernel))), source)
-            pads = geometry.begins + geometry.ends
-            facts = replace(
-                facts, kernel=geometry.kernel, strides=geometry.strides, pads=pads, dilations=geometry.dilations
-            )
+            facts = self._windowed(facts, source, geometry)
             facts = replace(facts, groups=shape[1], fan_in=int(np.prod(geometry.kernel)))
         elif node.op.startswith("Reduce") and reduced_axes(self.graph, node, len(shape)) is None:
             msg = "its axes are not constant"
@@ -166,6 +163,16 @@ class Rows:
             inside=row.inside,
             facts=facts,
         )
+
+    def _windowed(self, facts: LayerFacts, source: str, geometry: Windows) -> LayerFacts:
+        """With the window of one time step: without an axis that is time alone."""
+        time = self.values.time_axis(source)
+        kept = [axis for axis in range(len(geometry.kernel)) if axis + 2 != time]
+        kernel, strides, dilations = (
+            tuple(each[axis] for axis in kept) for each in (geometry.kernel, geometry.strides, geometry.dilations)
+        )
+        pads = tuple(end[axis] for end in (geometry.begins, geometry.ends) for axis in kept)
+        return replace(facts, kernel=kernel, strides=strides, pads=pads, dilations=dilations)
 
     def _pairs(self, node: Node) -> Layer:
         """A product of two values, as of attention.
@@ -228,9 +235,9 @@ class Rows:
             "bias_adds": found.biased,
             "weights": found.weights,
         }
-        uses = self._uses(node)
-        if source not in self.after_neurons and row.steps < uses:
-            static["repeats"] = uses // row.steps
+        repeats = self._uses(node) // row.steps
+        if source not in self.after_neurons and "ann_macs" in static and repeats > 1:
+            static["repeats"] = repeats
         facts = replace(
             self._facts(node, source),
             groups=found.groups,
@@ -239,8 +246,7 @@ class Rows:
             weight_bits=self.graph.stored_bits(found.weight),
         )
         if found.geometry is not None:
-            g = found.geometry
-            facts = replace(facts, kernel=g.kernel, strides=g.strides, pads=g.begins + g.ends, dilations=g.dilations)
+            facts = self._windowed(facts, source, found.geometry)
         kind = self.kinds[source]
         return Layer(
             *(node.name, node.op, kind, static, source, row.fanout, row.inner, "events"),

@@ -87,8 +87,10 @@ def _target_axis(graph: Graph, node: Node, source: str, axis: int, before: Shape
     """Where the axis that holds the samples stands in the output."""
     shift = len(after) - len(before)
     match node.op:
+        case "BatchNormalization":
+            return axis
         case op if op in ROWS:
-            return 0 if axis == 0 else None
+            return axis if axis == 0 or _one_wide(graph, node, axis) else None
         case "Gemm":
             return _of_product(axis, node.inputs.index(source), node.integer("transA", 0), node.integer("transB", 0))
         case op if op in ELEMENTWISE:
@@ -112,6 +114,17 @@ def _target_axis(graph: Graph, node: Node, source: str, axis: int, before: Shape
             return axis if shift == 0 else axis - sum(1 for a in axes if a < axis)
         case _:
             return None
+
+
+def _one_wide(graph: Graph, node: Node, axis: int) -> bool:
+    """Whether a convolution or pool takes each position along a spatial axis on its own."""
+    if node.op not in ("Conv", "AveragePool", "MaxPool") or axis < 2:
+        return False
+    weight = graph.constant(node.inputs[1]) if node.op == "Conv" else None
+    kernel = node.ints("kernel_shape", [] if weight is None else list(weight.shape[2:]))
+    strides, pads = node.ints("strides", [1] * len(kernel)), node.ints("pads", [0] * 2 * len(kernel))
+    at = axis - 2
+    return at < len(kernel) and (kernel[at], strides[at], *pads[at :: len(kernel)]) == (1, 1, 0, 0)
 
 
 def _in_one_piece(before: Shape, after: Shape) -> bool:

@@ -70,7 +70,8 @@ def make_plan(graph: Graph, shapes: dict[str, Shape], dtypes: dict[str, str], ba
     inner = follow(graph, shapes, batch)
     times = find_times(graph, shapes, inner, batch, neurons.moments)
     values = Values(graph, shapes, inner, kinds, batch, times)
-    rows = Rows(values, neurons, places(graph, neurons, shapes))
+    own_steps = max((values.steps_of(node.outputs[0]) for node in graph.nodes if node.is_neuron), default=1)
+    rows = Rows(values, neurons, places(graph, neurons, shapes, own_steps))
     layers: list[Layer] = []
     missing: list[Missing] = []
     hidden: list[int | None] = []

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from snnsc.energy.graph.moments import Moments
+from snnsc.energy.graph.moments import Made, Moments, all_steps
 from snnsc.energy.graph.nodes import Graph, Node
 from snnsc.energy.graph.ops import KEEP_ORDER
 from snnsc.energy.plan.layout import Shape, step
+
+PARTS = frozenset({"Gather", "Slice", "Split"})
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,18 @@ def find_times(
         for clear, seed in _taken_apart(graph, shapes, moments):
             (seeds if clear else doubtful).append(seed)
         seeds += _put_together(graph, shapes, moments)
-    found, twice = _spread(graph, shapes, seeds)
+    known = _Axes(graph, shapes)
+    known.spread(seeds)
+    _reassemble(known)
 
     def within(name: str, axis: Axis) -> bool:
         return name in inner and axis.inner * axis.size <= inner[name]
 
-    inside = {name: axis for name, axis in found.items() if within(name, axis)}
-    unclear = {name for name, axis in _spread(graph, shapes, doubtful)[0].items() if within(name, axis)}
-    if any(within(name, axis) or name in inside for name, axis in twice):
+    inside = {name: axis for name, axis in known.found.items() if within(name, axis)}
+    doubted = _Axes(graph, shapes)
+    doubted.spread(doubtful)
+    unclear = {name for name, axis in doubted.found.items() if within(name, axis)}
+    if any(within(name, axis) or name in inside for name, axis in known.twice):
         return Times({}, frozenset(unclear | inside.keys()))
     unclear |= {name for name in inside if prod(shapes[name]) != batch * inner[name]}
     return Times({name: axis for name, axis in inside.items() if name not in unclear}, frozenset(unclear))
@@ -89,14 +95,14 @@ def _of_our_neurons(
 def _taken_apart(
     graph: Graph, shapes: Mapping[str, Shape], moments: Moments
 ) -> Iterator[tuple[bool, tuple[str, Axis]]]:
-    """Values whose equal parts along one axis are used at time steps of their own.
+    """Values whose equal parts along one axis are used at time steps of their own, as many each.
 
-    In doubt, not clear, where as many parts as there are steps are used at others each, but share some.
+    In doubt, not clear, where they are used at others each, but share some.
     """
     parts: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for node in graph.nodes:
         source = node.inputs[0] if node.inputs else ""
-        if node.op in ("Gather", "Slice", "Split") and source in shapes and not node.domain:
+        if node.op in PARTS and source in shapes and not node.domain:
             axis = _axis(graph, node, shapes)
             if axis is not None:
                 sizes = [(o, 1 if node.op == "Gather" else shapes[o][axis]) for o in node.outputs if o in shapes]
@@ -106,22 +112,26 @@ def _taken_apart(
         lengths = {length for _, length in found}
         if len(used) < 2 or len(lengths) != 1 or not all(used):
             continue
-        apart = sum(map(len, used)) == moments.steps == len(frozenset().union(*used))
-        if apart or len(used) >= moments.steps:
-            yield from ((apart, seed) for seed in _seed(source, shapes[source], axis, lengths.pop()))
+        apart = sum(map(len, used)) == len(frozenset().union(*used)) and len(set(map(len, used))) == 1
+        yield from ((apart, seed) for seed in _seed(source, shapes[source], axis, lengths.pop()))
 
 
 def _put_together(graph: Graph, shapes: Mapping[str, Shape], moments: Moments) -> Iterator[tuple[str, Axis]]:
     """What Concat makes of T values, each made at another time step."""
     for node in graph.nodes:
-        if node.op != "Concat" or node.domain or any(name not in shapes for name in node.inputs):
-            continue
-        output = node.outputs[0]
-        axis = node.integer("axis", 0) % len(shapes[output])
-        sizes = {shapes[name][axis] for name in node.inputs}
-        made = {moments.made.get(name, -1) for name in node.inputs}
-        if len(made) == len(node.inputs) == moments.steps and len(sizes) == 1:
-            yield from _seed(output, shapes[output], axis, sizes.pop())
+        if node.op == "Concat" and all_steps([moments.made.get(name) for name in node.inputs]):
+            yield from _joined(node, shapes)
+
+
+def _joined(node: Node, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Axis]]:
+    """The time axis of a Concat of T values of one size."""
+    output = node.outputs[0]
+    if node.domain or any(name not in shapes for name in (output, *node.inputs)):
+        return
+    axis = node.integer("axis", 0) % len(shapes[output])
+    sizes = {shapes[name][axis] for name in node.inputs}
+    if len(sizes) == 1:
+        yield from _seed(output, shapes[output], axis, sizes.pop())
 
 
 def _seed(name: str, shape: Shape, axis: int, size: int) -> Iterator[tuple[str, Axis]]:
@@ -141,33 +151,78 @@ def _axis(graph: Graph, node: Node, shapes: Mapping[str, Shape]) -> int | None:
     return changed[0] if len(changed) == 1 else None
 
 
-def _spread(
-    graph: Graph, shapes: Mapping[str, Shape], seeds: Iterable[tuple[str, Axis]]
-) -> tuple[dict[str, Axis], list[tuple[str, Axis]]]:
-    """The axis of every value that is reached from the seeds, and any other axis that is."""
-    found: dict[str, Axis] = {}
-    twice: list[tuple[str, Axis]] = []
-    stack = list(seeds)
-    readers: dict[str, list[Node]] = {}
+class _Axes:
+    """The axis of every value that is reached from seeds.
+
+    Attributes:
+        found: Value -> its axis.
+        twice: Values with any other axis that reaches them.
+    """
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, Shape]) -> None:
+        self.graph, self.shapes = graph, shapes
+        self.found: dict[str, Axis] = {}
+        self.twice: list[tuple[str, Axis]] = []
+        self._readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in graph.data_inputs(node):
+                self._readers.setdefault(name, []).append(node)
+
+    def spread(self, seeds: Iterable[tuple[str, Axis]]) -> None:
+        """Follow more seeds, forwards and backwards."""
+        graph, shapes = self.graph, self.shapes
+        stack = list(seeds)
+        while stack:
+            name, axis = stack.pop()
+            if name in self.found:
+                self.twice += [] if self.found[name] == axis else [(name, axis)]
+                continue
+            self.found[name] = axis
+            for node in self._readers.get(name, ()):
+                after = ((o, _forwards(graph, node, name, o, axis, shapes)) for o in node.outputs if o in shapes)
+                stack += [(o, Axis(inner, axis.size)) for o, inner in after if inner is not None]
+            maker = graph.producers.get(name)
+            if maker is not None:
+                before = ((s, _backwards(graph, maker, s, name, axis, shapes)) for s in graph.data_inputs(maker))
+                stack += [(s, Axis(inner, axis.size)) for s, inner in before if inner is not None]
+
+
+def _reassemble(known: _Axes) -> None:
+    """Follow what Concat makes of values that are each computed from parts of one time step."""
+    graph, shapes = known.graph, known.shapes
+    steps: dict[str, Made] = {}
     for node in graph.nodes:
-        for name in graph.data_inputs(node):
-            readers.setdefault(name, []).append(node)
-    while stack:
-        name, axis = stack.pop()
-        if name in found:
-            twice += [] if found[name] == axis else [(name, axis)]
-            continue
-        found[name] = axis
-        for node in readers.get(name, ()):
-            after = ((o, _forwards(graph, node, name, o, axis, shapes)) for o in node.outputs if o in shapes)
-            stack += [(o, Axis(inner, axis.size)) for o, inner in after if inner is not None]
-        node_before = graph.producers.get(name)
-        if node_before is not None:
-            before = (
-                (s, _backwards(graph, node_before, s, name, axis, shapes)) for s in graph.data_inputs(node_before)
-            )
-            stack += [(s, Axis(inner, axis.size)) for s, inner in before if inner is not None]
-    return found, twice
+        read = [steps.get(name) for name in graph.data_inputs(node)]
+        axis = known.found.get(node.inputs[0]) if node.op in PARTS and not node.domain else None
+        if axis is not None:
+            steps |= {output: (step, axis.size, 0) for output, step in _steps_of(graph, node, shapes, axis)}
+        elif node.op == "Concat" and all_steps(read):
+            if node.outputs[0] not in known.found:
+                known.spread(_joined(node, shapes))
+        elif len(own := {step for step in read if step is not None}) == 1:
+            steps |= dict.fromkeys(node.outputs, own.pop())
+
+
+def _steps_of(graph: Graph, node: Node, shapes: Mapping[str, Shape], time: Axis) -> Iterator[tuple[str, int]]:
+    """Outputs that are one time step of what a node takes apart, and which."""
+    axis = _axis(graph, node, shapes)
+    if axis is None:
+        return
+    shape = shapes[node.inputs[0]]
+    below = prod(shape[axis + 1 :])
+    start = 0
+    if node.op != "Split":
+        value = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        if value is None or value.size != 1:
+            return
+        start = int(value.reshape(-1)[0]) % shape[axis]
+    for output in node.outputs:
+        if output not in shapes:
+            return
+        size = 1 if node.op == "Gather" else shapes[output][axis]
+        if (size * below, shape[axis] * below, start * below % time.inner) == (time.inner, time.inner * time.size, 0):
+            yield output, start * below // time.inner
+        start += size
 
 
 def _forwards(

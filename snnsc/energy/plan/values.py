@@ -78,6 +78,12 @@ class Values:
                 del one[at]
         return tuple(one[1:] if one[0] == 1 else one)
 
+    def time_axis(self, value: str) -> int | None:
+        """The axis that is time inside the samples and nothing else; None where there is none."""
+        time, shape = self.times.inside.get(value), self.shapes[value]
+        axis = None if time is None else sample_axis(shape, time.inner, time.size)
+        return axis if time is not None and axis is not None and shape[axis] == time.size else None
+
     def row(self, value: str, fanout: np.ndarray | None = None, *, timed: bool = True) -> Spread:
         """How a value is measured: its time steps, and the fan-out of one of them.
 

@@ -270,6 +270,11 @@ def _assumptions(target: Target, works: list[Work], ann: float | None, bound: fl
                 "weight that a nonzero input meets, at every time step (real_input_pj); leave that part out if they "
                 "are computed off the chip"
             )
+        if any(work.kind == "real" and work.ann_macs is None for work in linear):
+            found.append(
+                "layers of real numbers in which it cannot be told where time stands are charged as often as the graph "
+                "runs them"
+            )
         if kinds & {"integer", "scaled"}:
             found.append("sums of spikes and pooled spikes are charged as so many unit spikes")
         if not isfinite(bound):

@@ -32,7 +32,7 @@ def layer_row(layer: LayerCount, counts: Counts) -> Row:
     events, acs, updates = mean("events"), mean("acs"), mean("neuron_updates") or 0.0
     macs = None if events is None or acs is None else events - acs
     row["macs"] = macs
-    row["macs_every_step"] = mean("events_every_step") if "events_every_step" in stats else macs
+    row["macs_every_step"] = macs and macs * (_share(stats, "events_every_step", "events") or 1)
     row["weight_reads"] = events
     membrane = 0.0 if not counts.spiking else None if events is None else events + updates
     row["membrane_reads"] = row["membrane_writes"] = membrane

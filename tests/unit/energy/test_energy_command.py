@@ -294,3 +294,9 @@ def test_event_frames_of_others_are_spikes_where_all_samples_are(folder):  # noq
         kinds[name] = layer["input_kind"]
         assert (layer["acs"] > 0, layer["macs"] > 0) == (name != "real", name != "binary")
     assert kinds == {name: name for name in kinds}
+
+
+def test_a_file_written_under_a_name_with_a_line_end_is_one_line(folder):
+    ran = CliRunner().invoke(app, ["energy", "a.onnx", "--csv", "one\ntwo.csv"])
+    assert (ran.exit_code, ran.stderr) == (0, "written: one\\ntwo.csv\n")
+    assert (folder / "one\ntwo.csv").exists()

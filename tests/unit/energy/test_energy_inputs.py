@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 from snnsc.energy import count, estimate, load_inputs, read_graph
 from snnsc.energy.counting.archive import array_names, read_arrays
+from snnsc.energy.counting.inputs import Samples, load_told
 
 from .graphs import Builder, exported_net
 from .test_files import inputs_fail
@@ -174,3 +175,13 @@ def test_a_flipped_bit_of_a_mapped_array_is_found(model, tmp_path, images):
     content[content.index(images.tobytes()) + 5] ^= 1
     (tmp_path / "x.npz").write_bytes(content)
     inputs_fail(model, tmp_path / "x.npz", "'images' cannot be read", "CRC")
+
+
+@pytest.mark.parametrize(("elements", "largest"), [(4, 4096), (784, 41), (150_000, 13), (4_000_000, 1)])
+def test_parts_hold_many_samples_where_these_are_small(elements, largest):
+    x = np.broadcast_to(np.float32(0), (5000, elements))
+    b = Builder()
+    b.add("Identity", ["x"], "y")
+    model = b.model([("x", TensorProto.FLOAT, ["batch", elements])], [("y", [None, None])])
+    _, batches = load_told(Samples("x", lambda _: [{"x": x[: 2 * largest]}]), read_graph(model))
+    assert next(batches)["x"].shape == (largest, elements)

@@ -99,3 +99,76 @@ def test_one_input_of_the_graph_for_each_time_step(rng, middle):
     weight = weight_of(model, "w1" if middle else "w2")
     assert first.steps["events"] == tuple(brute_matrix(x[t], weight)[:, 0].sum() for t in range(T))
     assert sum(first.steps["events"]) > 0
+
+
+@pytest.mark.parametrize("style", ["cast", "if"], ids=["a soft reset", "a reset that chooses by truth"])
+def test_only_the_last_spikes_are_read(rng, style):
+    b = Unrolled(rng)
+    b.const("w1", b.grid(K, M)), b.const("w2", b.grid(M, 2))
+    v, s = None, ""
+    for t in range(T):
+        s, v = b.neuron(b.product(b.at(t), "w1", f"first.{t}"), v, f"lif.{t}", style)
+    counts = count(read_graph(b.finish({b.product(s, "w2", "second"): 2})), [feed(rng)])
+    first, lif, second = counts.layers
+    assert [layer.stats["time_steps"].total for layer in counts.layers] == [T * B, T * B, B]
+    assert lif.stats["neuron_updates"].total == T * B * M
+    assert first.stats["ann_macs"].total == B * K * M
+    assert lif.steps["spikes"][-1] == second.stats["input_nonzeros"].total > 0
+
+
+def test_a_counter_that_a_reset_chooses_by_is_no_step_of_its_neurons(rng):
+    """After a spike the current is let through at the next step but one only: a state and a comparison of its own."""
+    b = Unrolled(rng)
+    b.const("w", b.grid(K, M)), b.const("w2", b.grid(M, 2))
+    v = waits = None
+    ys = {}
+    for t in range(T):
+        current = b.product(b.at(t), "w", f"first.{t}")
+        if waits is not None:
+            asleep = b.add("Greater", [waits, "half"], f"asleep.{t}")
+            current = b.add("Where", [asleep, "nought", current], f"let.{t}")
+        s, v = b.neuron(current, v, f"lif.{t}", "cast")
+        kept = waits and b.add("Mul", [waits, "half"], f"less.{t}")
+        waits = b.add("Add", [kept, s], f"waits.{t}") if kept else s
+        ys[b.product(s, "w2", f"second.{t}")] = 2
+    counts = count(read_graph(b.finish(ys)), [feed(rng)])
+    fired = [layer for layer in counts.layers if "neuron_updates" in layer.stats and layer.name.startswith("lif")]
+    assert [layer.stats["neuron_updates"].total for layer in fired] == [T * B * M]
+
+
+def test_towers_of_equal_weights_before_neurons_that_remember(rng):
+    """Two inputs, neurons that keep nothing, then each tower's own over T steps."""
+    b = Unrolled(rng)
+    b.const("w", b.grid(K, M)), b.const("w2", b.grid(M, M)), b.const("out", b.grid(2 * M, 2))
+    ends = []
+    for name in ("left", "right"):
+        s, _ = b.neuron(b.product(name, "w", f"{name}.1"), None, f"{name}.sign", "cast")
+        current, v, spikes = b.product(s, "w2", f"{name}.2"), None, []
+        for t in range(T):
+            s, v = b.neuron(current, v, f"{name}.lif.{t}", "cast")
+            spikes.append(s)
+        ends.append(b.add("Sum", spikes, f"{name}.count"))
+    b.product(b.add("Concat", ends, "both", axis=1), "out", "head")
+    inputs = [(name, TensorProto.FLOAT, ["batch", K]) for name in ("left", "right")]
+    feeds = {name: feed(rng)["x"][0] for name in ("left", "right")}
+    counts = count(read_graph(b.model(inputs, [("head.out", [None, 2])])), [feeds])
+    found = {layer.name: layer.stats["time_steps"].total // B for layer in counts.layers}
+    for name in ("left", "right"):
+        assert [found[f"{name}.{part}"] for part in ("1", "sign", "2", "lif.0")] == [1, 1, 1, T]
+
+
+def test_towers_of_equal_weights_that_take_an_input_each_step(rng):
+    b = Unrolled(rng)
+    b.const("w", b.grid(K, M)), b.const("w2", b.grid(M, M))
+    ys = {}
+    for name in ("left", "right"):
+        v = None
+        for t in range(T):
+            s, _ = b.neuron(b.product(f"{name}{t}", "w", f"{name}.1.{t}"), None, f"{name}.sign.{t}", "cast")
+            s, v = b.neuron(b.product(s, "w2", f"{name}.2.{t}"), v, f"{name}.lif.{t}", "cast")
+            ys[s] = 2
+    feeds = {f"{name}{t}": x for name in ("left", "right") for t, x in enumerate(feed(rng)["x"])}
+    inputs = [(name, TensorProto.FLOAT, ["batch", K]) for name in feeds]
+    counts = count(read_graph(b.model(inputs, [(name, [None, M]) for name in ys])), [feeds])
+    found = {layer.name: layer.stats["time_steps"].total // B for layer in counts.layers}
+    assert {name: found.get(f"{name}.sign.0") for name in ("left", "right")} == {"left": T, "right": T}

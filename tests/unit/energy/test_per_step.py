@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from snnsc.energy import STATISTICS_KEY, Counts, count, estimate, price, read_graph
+from snnsc.energy.report.rows import layer_row
 from snnsc.errors import ModelFileError
 
 from .graphs import SnnBuilder, brute_conv, brute_matrix, by_sample, neuron_function, run
@@ -222,3 +223,19 @@ def test_weights_of_the_output_are_multiplications_of_each_step(rng):
     counts = count(read_graph(model), [feeds_of(rng, event=False)])
     assert not counts.not_counted
     assert totals(counts, "weigh", "dense_macs", "max_events") == [5 * 3 * 5] * 2
+
+
+def test_spikes_of_a_held_image_are_no_multiplications_at_every_step(rng):
+    """1 and 2 in one input: the first is an addition, the second a multiplication, at each of four steps."""
+    b = SnnBuilder(rng, 4)
+    b.const("w", np.ones((4, 3), np.float32))
+    held = b.repeat(b.add("MatMul", ["x", "w"], "c", name="lin"), "held", rank=2)
+    model = b.model(
+        [("x", TensorProto.FLOAT, ["B", 4])],
+        [(b.neuron(held, "lif"), [None] * 3)],
+        functions=[neuron_function("LIF")],
+        metadata={"snnsc.input": json.dumps({"layout": "BC", "kind": "integer"})},
+    )
+    counts = count(read_graph(model), [{"x": np.array([[1, 2, 0, 2], [1, 1, 0, 0]], np.float32)}])
+    first = layer_row(counts.layers[0], counts)
+    assert (first["acs"], first["macs"], first["macs_every_step"]) == (4.5, 3, 12)
