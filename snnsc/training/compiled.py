@@ -18,6 +18,16 @@ from snnsc.model.sequence import can_compile
 from snnsc.recipe.schema import TrainSpec
 
 
+def check_graphs(train: TrainSpec, device: torch.device) -> None:
+    """Refuse CUDA graphs where there is no CUDA.
+
+    Raises:
+        RecipeError: They are asked for.
+    """
+    if train.cuda_graphs and device.type != "cuda":
+        raise RecipeError(f"train.cuda_graphs: this run is on {device.type}, which has none; leave it out")
+
+
 def compiled_whole(forward: nn.Module, train: TrainSpec, device: torch.device) -> Callable[[Tensor], Any]:
     """The training forward pass as the recipe asks for it.
 
@@ -25,12 +35,7 @@ def compiled_whole(forward: nn.Module, train: TrainSpec, device: torch.device) -
         forward: The network, or what averages its gradients over processes.
         train: `compile` and `cuda_graphs`.
         device: Where it runs.
-
-    Raises:
-        RecipeError: CUDA graphs where there is no CUDA.
     """
-    if train.cuda_graphs and device.type != "cuda":
-        raise RecipeError(f"train.cuda_graphs: this run is on {device.type}, which has none; leave it out")
     if train.compile != "model" or not can_compile(device.type):
         return forward
     if not train.cuda_graphs:

@@ -20,7 +20,7 @@ from snnsc.errors import CheckError, RecipeError
 from snnsc.model import Logits, SpikingNetwork, build_model
 from snnsc.model.masking import set_masks
 from snnsc.recipe.schema import Recipe
-from snnsc.training.compiled import compiled_whole
+from snnsc.training.compiled import check_graphs, compiled_whole
 from snnsc.training.device import autocast, pick_precision
 from snnsc.training.distributed import Place, add_up, share_buffers, share_model
 from snnsc.training.evaluate import evaluate
@@ -51,10 +51,14 @@ class Training:
         loaders: Its data; training and evaluation batches.
         place: Device and process.
         state: What `state()` gave, to go on from there.
+
+    Raises:
+        RecipeError: the recipe asks for what the device does not have.
     """
 
     def __init__(self, recipe: Recipe, loaders: Loaders, place: Place, state: dict[str, Any] | None = None) -> None:
         assert loaders.train is not None
+        check_graphs(recipe.train, place.device)
         self.recipe, self.loaders, self.place = recipe, loaders, place
         self.train_batches = loaders.train
         self.model: SpikingNetwork = build_model(recipe).to(place.device)

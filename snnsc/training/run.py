@@ -56,8 +56,9 @@ def new_folder(out: Path | None, name: str) -> Path:
     try:
         if out is not None:
             if out.exists() and (not out.is_dir() or any(out.iterdir())):
+                resumable = ", or --resume it" if (out / LAST).is_file() else ""
                 raise RecipeError(
-                    f"--out {out}: exists already; nothing is overwritten, choose another, remove it, or --resume it"
+                    f"--out {out}: exists already; nothing is overwritten, choose another or remove it{resumable}"
                 )
             out.mkdir(parents=True, exist_ok=True)
             return out

@@ -17,7 +17,7 @@ class AdamWSpec(Spec):
     lr: Positive = 0.01
     """Peak learning rate."""
     weight_decay: NonNegative = 0.02
-    """Decoupled weight decay, on all parameters as in the papers' code."""
+    """Decoupled weight decay, on all weights as in the papers' code; not on constants that neurons learn."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Decay of the two moments."""
 
@@ -30,7 +30,7 @@ class SgdSpec(Spec):
     lr: Positive = 0.1
     """Peak learning rate."""
     weight_decay: NonNegative = 5e-4
-    """Weight decay, on all parameters."""
+    """Weight decay, on all weights; not on constants that neurons learn."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum."""
     nesterov: bool = False

@@ -65,6 +65,8 @@ def test_the_first_step_is_told_and_is_no_part_of_the_rate(train: Callable[..., 
     assert steps[-1].samples_per_second > 2 * 16 / training.seconds
 
 
-def test_cuda_graphs_without_a_gpu_are_refused(train: Callable[..., tuple[Training, list[Any]]]) -> None:
+def test_cuda_graphs_without_a_gpu_are_refused_before_a_run_begins(make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe(*SMALL, "train.compile=model", "train.cuda_graphs=true")
+    loaders = build_loaders(recipe, Path("unused"))
     with pytest.raises(RecipeError, match=r"train\.cuda_graphs: this run is on cpu"):
-        train("train.compile=model", "train.cuda_graphs=true")
+        Training(recipe, loaders, Place(torch.device("cpu")))
