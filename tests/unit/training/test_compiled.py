@@ -20,6 +20,8 @@ SMALL = [
     "train.epochs=1",
     "train.batch_size=16",
     "train.optimizer={type='sgd'}",
+    "model.stages=[[4], [8]]",
+    "model.T=2",
 ]
 
 
@@ -38,14 +40,14 @@ def train(make_recipe: Callable[..., Recipe]) -> Callable[..., tuple[Training, l
     "option",
     [
         "method.masking={ratio=0.5}",
-        pytest.param("model.neuron={type='glif'}", marks=pytest.mark.slow),
-        pytest.param("model.norm={type='mpbn'}", marks=pytest.mark.slow),
+        "model.neuron={type='glif'}",
+        "model.norm={type='mpbn'}",
     ],
 )
 def test_the_whole_network_in_one_program(train: Callable[..., tuple[Training, list[Any]]], option: str) -> None:
     torch._dynamo.utils.counters.clear()
     whole, events = train("train.compile=model", option)
-    assert torch._dynamo.utils.counters["stats"]["calls_captured"] > 100
+    assert torch._dynamo.utils.counters["stats"]["calls_captured"] > 50
     assert not torch._dynamo.utils.counters["graph_break"]
     plain, _ = train("train.compile=off", option)
     for (name, found), expected in zip(
