@@ -149,16 +149,28 @@ class Labels:
 
     def membrane(self, comparison: int) -> frozenset[str]:
         """What a comparison compares, without offsets: equal for two ways to write one comparison."""
+        return self._compared(comparison)[0]
+
+    def threshold(self, comparison: int) -> tuple[str, frozenset[str]]:
+        """How it compares, and with which constants: equal at all time steps."""
+        return self.comparisons[comparison].op, self._compared(comparison)[1]
+
+    def _compared(self, comparison: int) -> tuple[frozenset[str], frozenset[str]]:
+        """Values without offsets, and constants with them."""
+        node = self.comparisons[comparison]
+        data = self.graph.data_inputs(node)
+        constants = {self.graph.identity(name) for name in node.inputs if name not in data}
         found = set()
-        for name in self.graph.data_inputs(self.comparisons[comparison]):
+        for name in data:
             value = name
-            while (node := self.made_by.get(value)) and node.op in ("Add", "Sub"):
-                data = self.graph.data_inputs(node)
+            while (offset := self.made_by.get(value)) and offset.op in ("Add", "Sub"):
+                data = self.graph.data_inputs(offset)
                 if len(data) != 1:
                     break
                 value = data[0]
+                constants |= {self.graph.identity(other) for other in offset.inputs if other != value}
             found.add(value)
-        return frozenset(found)
+        return frozenset(found), frozenset(constants)
 
     def operands(self, node: Node) -> list[Label]:
         """The labels of what a node reads of data."""

@@ -167,16 +167,20 @@ def _firing(graph: Graph, labels: Labels, outputs: set[str]) -> tuple[dict[int, 
 
 
 def _unread(labels: Labels, leaving: Mapping[int, str]) -> dict[int, str]:
-    """Comparisons of the same membranes at steps whose spikes nothing reads but their own reset."""
+    """Comparisons of the same neurons at steps whose spikes nothing reads but their own reset."""
+    layers = {labels.layer(c) for c in leaving}
+    thresholds = {labels.threshold(c) for c in leaving}
     membranes = {labels.pools.find(labels.found[spikes].membrane) for spikes in leaving.values()}
     numbers = {f.neuron: f.number for f in labels.found.values() if f.role == "spikes" and f.number}
     seen = {labels.membrane(c) for c in leaving}
     unread: dict[int, str] = {}
     for c, node in enumerate(labels.comparisons):
-        made = labels.found[node.outputs[0]]
-        if labels.pools.find(made.membrane) in membranes and labels.membrane(c) not in seen:
+        truth = node.outputs[0]
+        pool = labels.pools.find(labels.found[truth].membrane)
+        chosen_by = pool in membranes and labels.threshold(c) in thresholds  # a reset may choose by truth alone
+        if labels.layer(c) in layers and labels.membrane(c) not in seen and (c in numbers or chosen_by):
             seen.add(labels.membrane(c))
-            unread[c] = numbers.get(c, node.outputs[0])  # their truth, where a reset chooses by it
+            unread[c] = numbers.get(c, truth)
     return unread
 
 

@@ -136,6 +136,18 @@ def test_a_counter_that_a_reset_chooses_by_is_no_step_of_its_neurons(rng):
     assert [layer.stats["neuron_updates"].total for layer in fired] == [T * B * M]
 
 
+def test_a_membrane_that_is_kept_above_0_is_compared_once_a_step(rng):
+    b = Unrolled(rng)
+    b.const("w", b.grid(K, M))
+    v, ys = None, {}
+    for t in range(T):
+        s, v = b.neuron(b.product(b.at(t), "w", f"first.{t}"), v, f"lif.{t}", "if")
+        v = b.add("Where", [b.add("Less", [v, "nought"], f"below.{t}"), "nought", v], f"kept.{t}")
+        ys[s] = 2
+    lif = count(read_graph(b.finish(ys)), [feed(rng)]).layers[-1]
+    assert (lif.name, lif.stats["neuron_updates"].total) == ("lif.0", T * B * M)
+
+
 def test_towers_of_equal_weights_before_neurons_that_remember(rng):
     """Two inputs, neurons that keep nothing, then each tower's own over T steps."""
     b = Unrolled(rng)
