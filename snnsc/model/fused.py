@@ -1,7 +1,7 @@
 """Normalisation and neuron as one: only the convolutions' outputs are kept for the backward pass.
 
-Two kernels forwards (statistics; then current, membrane and spikes at once) and two backwards (membrane again,
-surrogate gradients and the sums that batch normalisation asks for; then the gradient of the convolution's output).
+Two loops forwards (statistics; then current, membrane and spikes at once) and two backwards (membrane again, surrogate
+gradients and the sums that batch normalisation asks for; then the gradient of the convolution's output).
 
     x[t] = sum_i (scale_i y_i[t] + shift_i) + sum_j added_j[t]
     scale = factor gamma / sqrt(var + eps),  shift = beta - mean scale           (statistics of the batch)
@@ -16,7 +16,7 @@ serves them all.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from operator import add
 from typing import Any, NamedTuple
@@ -64,10 +64,26 @@ def tile_of(current: Pending) -> Tile:
     return Tile(rows, turns * C)
 
 
-def form_of(current: Pending) -> tuple[Hashable, ...]:
+class NormConstants(NamedTuple):
+    """Of a `Norm`."""
+
+    eps: float
+    factor: float
+
+
+class Form(NamedTuple):
     """Equal for sums that one set of kernels computes: as many parts, of the same types, in the same tiles."""
-    types = [[x.dtype for x in part] for part in ([y for y, _ in current.normalised], current.added)]
-    return (*map(tuple, types), tile_of(current))
+
+    types: tuple[torch.dtype, ...]
+    norms: tuple[NormConstants, ...]
+    tile: Tile
+
+
+def form_of(current: Pending) -> Form:
+    """The form of a current."""
+    types = (*(y.dtype for y, _ in current.normalised), *(x.dtype for x in current.added))
+    norms = tuple(NormConstants(norm.eps, norm.factor) for _, norm in current.normalised)
+    return Form(types, norms, tile_of(current))
 
 
 class FusedKernels:
@@ -79,13 +95,13 @@ class FusedKernels:
         states: Number of tensors in its state.
         timed: Which of its learned constants have one value for each time step, [T, ...].
         T: Number of time steps.
-        tile: See `tile_of`.
+        form: Of the current.
     """
 
     def __init__(
-        self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int, tile: Tile
+        self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int, form: Form
     ) -> None:
-        self.tile = tile
+        tile = self.tile = form.tile
 
         def run(currents: Tensors, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Tensors:
             state: State = tuple(torch.zeros_like(currents[0]) for _ in range(states))
@@ -97,10 +113,13 @@ class FusedKernels:
                 found.append(s)
             return tuple(found)
 
-        def forward(ys: Tensors, scales: Tensors, shifts: Tensors, added: Tensors, constants: Tensors) -> Tensor:
+        def forward(
+            ys: Tensors, gammas: Tensors, betas: Tensors, added: Tensors, constants: Tensors
+        ) -> tuple[Tensor, tuple[Statistics, ...]]:
             _check(tile, *ys, *added)
-            spikes = run(_currents(ys, scales, shifts, added), constants, None, None)
-            return torch.stack([s.to(ys[0].dtype) for s in spikes])
+            found = tuple(_statistics(*each, tile) for each in zip(ys, gammas, betas, form.norms, strict=True))
+            spikes = run(_currents(ys, found, added), constants, None, None)
+            return torch.stack([s.to(ys[0].dtype) for s in spikes]), found
 
         def backward(
             ys: Tensors,
@@ -109,13 +128,13 @@ class FusedKernels:
             constants: Tensors,
             mask: Tensor | None,
             grad: Tensor,
-        ) -> tuple[Tensor, Tensor, list[Tensors], Tensors]:
+        ) -> tuple[Tensor, Tensors, Tensors, Tensor, Tensors]:
             _check(tile, *ys, *added, grad)
 
             def spikes(currents: Tensors, constants: Tensors) -> Tensors:
                 return run(currents, constants, slope, mask)
 
-            currents = _currents(ys, [f.scale_row for f in found], [f.shift_row for f in found], added)
+            currents = _currents(ys, found, added)
             given = tuple(g.to(currents[0].dtype) for g in grad.unbind(0))
             g_T, g_constants = torch.func.vjp(spikes, currents, constants)[1](given)
             # summed over time first, and stacked: so one loop writes these and g, and nothing else
@@ -125,9 +144,14 @@ class FusedKernels:
                 for y, f in zip(ys, found, strict=True)
             ]
             total, *along = _by_channel(torch.stack(sums).sum(2).sum(1), found[0].mean).sum(1).unbind(0)
-            size = ys[0].numel() // total.numel()
-            g_ys = [_through(f, total, gy, size, tile) for f, gy in zip(found, along, strict=True)]
-            return torch.stack([g.to(ys[0].dtype) for g in g_T]), total, g_ys, g_constants
+            g = _stored(torch.stack([g.to(ys[0].dtype) for g in g_T]))
+            g_ys, g_gammas = [], []
+            for y, f, norm, gy in zip(ys, found, form.norms, along, strict=True):
+                on_y, rest, g_gamma = _through(f, total, gy * f.root, y.numel() // total.numel(), tile)
+                wide = g.to(on_y.dtype) * f.scale_row + y.to(on_y.dtype) * on_y + rest
+                g_ys.append(wide.to(y.dtype))
+                g_gammas.append(g_gamma * norm.factor)
+            return g, tuple(g_ys), tuple(g_gammas), total, g_constants
 
         self.forward, self.backward = as_kernel(forward), as_kernel(backward)
 
@@ -178,78 +202,59 @@ class _Fused(torch.autograd.Function):
         mask: Tensor | None,
         *given: Tensor,
     ) -> Tensor:
-        moments, _ = _norm_kernels(given[0].dtype, kernels.tile)
         ys, others, gammas, betas, constants = _cut(given, len(norms), added, len(norms), len(norms))
-        found = []
-        for y, norm, gamma, beta in zip(ys, norms, gammas, betas, strict=True):
-            found.append(moments(y, gamma if norm.factor == 1 else gamma * norm.factor, beta, norm.eps))
-            norm.track(found[-1].mean, found[-1].var, y.numel() // len(gamma))
+        spikes, found = kernels.forward(ys, gammas, betas, others, constants)
+        for norm, f in zip(norms, found, strict=True):
+            norm.track(f.mean, f.var, ys[0].numel() // len(f.mean))
         ctx.kernels, ctx.norms, ctx.added, ctx.mask = kernels, norms, added, mask
         # as they came, not detached: spikes among them are known to be spikes (`bits`)
         ctx.save_for_backward(*given[: len(norms) + added], *(part for f in found for part in f), *constants)
-        rows = tuple(f.scale_row for f in found), tuple(f.shift_row for f in found)
-        spikes: Tensor = kernels.forward(ys, *rows, others, constants)
-        return spikes
+        return spikes  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         n, width = len(ctx.norms), len(Statistics._fields)
         ys, added, *parts, constants = _cut(ctx.saved_tensors, n, ctx.added, *[width] * n)
         found = tuple(Statistics(*part) for part in parts)
-        g, total, g_norms, g_constants = ctx.kernels.backward(
+        g, g_ys, g_gammas, total, g_constants = ctx.kernels.backward(
             ys, found, added, constants, ctx.mask, grad.contiguous().detach()
         )
-        _, through_norm = _norm_kernels(grad.dtype, ctx.kernels.tile)
-        g_ys = [through_norm(g, y, f.scale_row, *rows) for y, f, (*rows, _) in zip(ys, found, g_norms, strict=True)]
-        g_gammas = [gamma * norm.factor for norm, (*_, gamma) in zip(ctx.norms, g_norms, strict=True)]
         return None, None, None, None, *g_ys, *[g] * ctx.added, *g_gammas, *[total] * n, *g_constants
 
 
-def _currents(ys: Tensors, scales: Any, shifts: Any, added: Tensors) -> Tensors:  # noqa: ANN401
+def _currents(ys: Tensors, found: tuple[Statistics, ...], added: Tensors) -> Tensors:
     """The current [G, R, W] of every time step."""
 
     def at(t: int) -> Iterator[Tensor]:
-        for y, scale, shift in zip(ys, scales, shifts, strict=True):
-            yield y[t].to(scale.dtype) * scale + shift
+        for y, f in zip(ys, found, strict=True):
+            yield y[t].to(f.scale_row.dtype) * f.scale_row + f.shift_row
         for other in added:
-            yield other[t].to(scales[0].dtype)
+            yield other[t].to(found[0].scale_row.dtype)
 
     return tuple(functools.reduce(add, at(t)) for t in range(ys[0].shape[0]))
 
 
-def _through(found: Statistics, total_C: Tensor, along_C: Tensor, size: int, tile: Tile) -> Tensors:
+def _through(found: Statistics, total_C: Tensor, gamma_C: Tensor, size: int, tile: Tile) -> Tensors:
     """How g and y give the gradient of y, beside scale g: factor of y and rest, as rows; and the gradient of gamma."""
-    gamma_C = along_C * found.root
     on_y_C = -found.scale * found.root * gamma_C / size
     rest_C = -found.scale * total_C / size - on_y_C * found.mean
     return _row(on_y_C, tile), _row(rest_C, tile), gamma_C
 
 
-@functools.cache
-def _norm_kernels(dtype: torch.dtype, tile: Tile) -> tuple[Callable[..., Statistics], Callable[..., Tensor]]:
-    """Statistics, and the gradient through them; of their own for each type, as torch compiles each a few times."""
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-
-    def moments(y: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Statistics:
-        _check(tile, y)
-        # around a first row, so that large means lose no digits
-        first = y[0, 0, 0].to(wide)
-        d_T = [y[t].to(wide) - first for t in range(y.shape[0])]
-        size = y.numel() // tile.width
-        mean_W = functools.reduce(add, d_T).sum(1).sum(0) / size
-        square_W = functools.reduce(add, [d * d for d in d_T]).sum(1).sum(0) / size
-        means = _by_channel(mean_W + first, gamma)
-        mean = means.mean(0)
-        var = (_by_channel(square_W - mean_W * mean_W, gamma) + (means - mean) ** 2).mean(0)
-        root = torch.rsqrt(var + eps)
-        scale = gamma * root
-        return Statistics(mean, var, root, scale, _row(scale, tile), _row(beta - mean * scale, tile), _row(mean, tile))
-
-    def through_norm(g: Tensor, y: Tensor, on_g: Tensor, on_y: Tensor, rest: Tensor) -> Tensor:
-        _check(tile, g, y)
-        return (g.to(wide) * on_g + y.to(wide) * on_y + rest).to(g.dtype)
-
-    return as_kernel(moments), as_kernel(through_norm)
+def _statistics(y: Tensor, gamma: Tensor, beta: Tensor, norm: NormConstants, tile: Tile) -> Statistics:
+    wide = torch.float64 if y.dtype == torch.float64 else torch.float32
+    # around a first row, so that large means lose no digits
+    first = y[0, 0, 0].to(wide)
+    d_T = [y[t].to(wide) - first for t in range(y.shape[0])]
+    size = y.numel() // tile.width
+    mean_W = functools.reduce(add, d_T).sum(1).sum(0) / size
+    square_W = functools.reduce(add, [d * d for d in d_T]).sum(1).sum(0) / size
+    means = _by_channel(mean_W + first, gamma)
+    mean = means.mean(0)
+    var = (_by_channel(square_W - mean_W * mean_W, gamma) + (means - mean) ** 2).mean(0)
+    root = torch.rsqrt(var + norm.eps)
+    scale = gamma * norm.factor * root
+    return Statistics(mean, var, root, scale, _row(scale, tile), _row(beta - mean * scale, tile), _row(mean, tile))
 
 
 def _check(tile: Tile, *tensors: Tensor) -> None:
@@ -266,7 +271,12 @@ def _by_channel(rows: Tensor, like_C: Tensor) -> Tensor:
 
 def _row(x_C: Tensor, tile: Tile) -> Tensor:
     """[C] as a row."""
-    return x_C.expand(tile.width // x_C.shape[0], x_C.shape[0]).reshape(tile.width)
+    return _stored(x_C.expand(tile.width // x_C.shape[0], x_C.shape[0]).reshape(tile.width))
+
+
+def _stored(x: Tensor) -> Tensor:
+    """x; the compiler stores it and does not compute it anew, element by element, where it is used."""
+    return x.as_strided(x.shape, x.stride())
 
 
 def _cut(tensors: Tensors, *lengths: int) -> list[Tensors]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from snnsc.errors import RecipeError
 from snnsc.model.bits import mark
 from snnsc.model.equations import Slope, clif_step, glif_constants, glif_step, lif_step
-from snnsc.model.fused import FusedKernels, form_of, fused_spikes
+from snnsc.model.fused import Form, FusedKernels, form_of, fused_spikes
 from snnsc.model.masking import masked
 from snnsc.model.pending import Pending
 from snnsc.model.sequence import (
@@ -252,9 +252,9 @@ def _logit_parameter(value: float, *shape: int) -> nn.Parameter:
 
 
 @functools.cache
-def _fused(spec: NeuronSpec, surrogate: SurrogateSpec, T: int, form: tuple[Any, ...]) -> FusedKernels:
+def _fused(spec: NeuronSpec, surrogate: SurrogateSpec, T: int, form: Form) -> FusedKernels:
     """Kernels of their own for each form of the current, as torch compiles one function a few times only."""
-    return FusedKernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T, form[-1])
+    return FusedKernels(build_equation(spec), build_surrogate(surrogate), *_sizes(spec), T, form)
 
 
 @functools.cache
