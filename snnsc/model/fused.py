@@ -25,10 +25,9 @@ import torch
 from torch import Tensor
 
 from snnsc.model.equations import Slope
-from snnsc.model.masking import masked
 from snnsc.model.norms import Norm
 from snnsc.model.pending import Pending
-from snnsc.model.sequence import Equation, State, as_kernel, channels_last, channels_third
+from snnsc.model.sequence import Equation, State, as_kernel, channels_last, channels_third, step_of
 
 Tensors = tuple[Tensor, ...]
 LONGEST_ROW = 1024
@@ -104,12 +103,11 @@ class FusedKernels:
         tile = self.tile = form.tile
 
         def run(currents: Tensors, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Tensors:
+            step = step_of(equation, constants, timed, slope, mask)
             state: State = tuple(torch.zeros_like(currents[0]) for _ in range(states))
             found = []
             for t in range(T):
-                x = currents[t if len(currents) > 1 else 0]
-                now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
-                s, state = equation(state, x, now, None if slope is None else masked(slope, mask, t, x))
+                s, state = step(state, currents[t if len(currents) > 1 else 0], t)
                 found.append(s)
             return tuple(found)
 

@@ -21,7 +21,6 @@ from snnsc.errors import RecipeError
 from snnsc.model.bits import mark
 from snnsc.model.equations import Slope, clif_step, glif_constants, glif_step, lif_step
 from snnsc.model.fused import Form, FusedKernels, form_of, fused_spikes
-from snnsc.model.masking import masked
 from snnsc.model.pending import Pending
 from snnsc.model.sequence import (
     UNROLLED_STEPS,
@@ -34,6 +33,7 @@ from snnsc.model.sequence import (
     channels_third,
     run_sequence,
     run_steps,
+    step_of,
 )
 from snnsc.model.surrogates import build_surrogate
 from snnsc.recipe.schema import (
@@ -192,14 +192,9 @@ class Neuron(nn.Module):
         """
         equation, slope = build_equation(self.spec, self.membrane_norm), build_surrogate(self.surrogate)
         states, timed = _sizes(self.spec)
-        constants = tuple(self.constants().values())
+        step = step_of(equation, tuple(self.constants().values()), timed, slope, self.mask)
         if self.membrane_norm is None:
             current = channels_last(current)
-
-        def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
-            now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
-            return equation(state, x, now, masked(slope, self.mask, t, x))
-
         with torch.autocast(current.device.type, enabled=False):
             spikes = run_steps(step, current, T, at_rest(current, states))[0]
         return spikes if self.membrane_norm is not None else channels_third(spikes)

@@ -53,6 +53,22 @@ def run_steps(step: Step, current_TN: Tensor, T: int, state: State) -> tuple[Ten
     return torch.stack(spikes), state
 
 
+def step_of(
+    equation: Equation,
+    constants: tuple[Tensor, ...],
+    timed: tuple[bool, ...],
+    slope: Slope | None,
+    mask: Tensor | None,
+) -> Step:
+    """An equation with its learned constants, those that are timed at their time step, and its masked slope."""
+
+    def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
+        now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
+        return equation(state, x, now, None if slope is None else masked(slope, mask, t, x))
+
+    return step
+
+
 def at_rest(current_TN: Tensor, states: int) -> State:
     """The state of a sequence that begins: `states` times zeros [N], in float32 at least."""
     return tuple(torch.zeros_like(current_TN[0], dtype=_wide(current_TN)) for _ in range(states))
@@ -81,11 +97,7 @@ class Kernels:
         Tensors = tuple[Tensor, ...]
 
         def run(current: Tensor, state: State, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Any:  # noqa: ANN401
-            def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
-                now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
-                return equation(state, x, now, None if slope is None else masked(slope, mask, t, x))
-
-            return run_steps(step, current, T, state)
+            return run_steps(step_of(equation, constants, timed, slope, mask), current, T, state)
 
         def forward(current: Tensor, constants: Tensors) -> Tensor:
             return run(current, at_rest(current, states), constants, None, None)[0]  # type: ignore[no-any-return]
