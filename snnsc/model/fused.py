@@ -3,8 +3,8 @@
 Two loops forwards (statistics; then current, membrane and spikes at once) and two backwards (membrane again, surrogate
 gradients and the sums that batch normalisation asks for; then the gradient of the convolution's output).
 
-    x[t] = sum_i (scale_i y_i[t] + shift_i) + sum_j added_j[t]
-    scale = factor gamma / sqrt(var + eps),  shift = beta - mean scale           (statistics of the batch)
+    x[t] = sum_i (scale_i (y_i[t] - mean_i) + beta_i) + sum_j added_j[t]
+    scale = factor gamma / sqrt(var + eps)                                       (statistics of the batch)
     dy = scale (g - mean(g) - h mean(g h)),  h = (y - mean) / sqrt(var + eps)    (Ioffe & Szegedy, ICML 2015)
 
 Legend: T time steps, C channels. Values are seen in the order of channels-last memory as [T, G, R, W]: a row of W
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from snnsc.model.equations import Slope
 from snnsc.model.norms import Norm
@@ -50,7 +51,7 @@ class Statistics(NamedTuple):
     """1 / sqrt(var + eps)."""
     scale: Tensor
     scale_row: Tensor
-    shift_row: Tensor
+    beta_row: Tensor
     mean_row: Tensor
 
 
@@ -146,7 +147,7 @@ class FusedKernels:
             g_ys, g_gammas = [], []
             for y, f, norm, gy in zip(ys, found, form.norms, along, strict=True):
                 on_y, rest, g_gamma = _through(f, total, gy * f.root, y.numel() // total.numel(), tile)
-                wide = g.to(on_y.dtype) * f.scale_row + y.to(on_y.dtype) * on_y + rest
+                wide = g.to(on_y.dtype) * f.scale_row + (y.to(on_y.dtype) - f.mean_row) * on_y + rest
                 g_ys.append(wide.to(y.dtype))
                 g_gammas.append(g_gamma * norm.factor)
             return g, tuple(g_ys), tuple(g_gammas), total, g_constants
@@ -210,6 +211,7 @@ class _Fused(torch.autograd.Function):
         return spikes  # type: ignore[no-any-return]
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         n, width = len(ctx.norms), len(Statistics._fields)
         ys, added, *parts, constants = _cut(ctx.saved_tensors, n, ctx.added, *[width] * n)
@@ -225,7 +227,7 @@ def _currents(ys: Tensors, found: tuple[Statistics, ...], added: Tensors) -> Ten
 
     def at(t: int) -> Iterator[Tensor]:
         for y, f in zip(ys, found, strict=True):
-            yield y[t].to(f.scale_row.dtype) * f.scale_row + f.shift_row
+            yield (y[t].to(f.scale_row.dtype) - f.mean_row) * f.scale_row + f.beta_row
         for other in added:
             yield other[t].to(found[0].scale_row.dtype)
 
@@ -233,9 +235,9 @@ def _currents(ys: Tensors, found: tuple[Statistics, ...], added: Tensors) -> Ten
 
 
 def _through(found: Statistics, total_C: Tensor, gamma_C: Tensor, size: int, tile: Tile) -> Tensors:
-    """How g and y give the gradient of y, beside scale g: factor of y and rest, as rows; and the gradient of gamma."""
+    """The gradient of y beside scale g: factor of y - mean and rest, as rows; and the gradient of scaled gamma."""
     on_y_C = -found.scale * found.root * gamma_C / size
-    rest_C = -found.scale * total_C / size - on_y_C * found.mean
+    rest_C = -found.scale * total_C / size
     return _row(on_y_C, tile), _row(rest_C, tile), gamma_C
 
 
@@ -252,7 +254,7 @@ def _statistics(y: Tensor, gamma: Tensor, beta: Tensor, norm: NormConstants, til
     var = (_by_channel(square_W - mean_W * mean_W, gamma) + (means - mean) ** 2).mean(0)
     root = torch.rsqrt(var + norm.eps)
     scale = gamma * norm.factor * root
-    return Statistics(mean, var, root, scale, _row(scale, tile), _row(beta - mean * scale, tile), _row(mean, tile))
+    return Statistics(mean, var, root, scale, _row(scale, tile), _row(beta, tile), _row(mean, tile))
 
 
 def _check(tile: Tile, *tensors: Tensor) -> None:

@@ -167,7 +167,7 @@ def build_norm(spec: NormSpec, channels: int, *, threshold: float, T: int, summa
 @contextmanager
 def without_tracking(module: nn.Module) -> Iterator[None]:
     """Within the context, no pass in training mode moves running statistics of a module: it was run before."""
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d | Bntt)]
+    norms = [p for p in module.modules() if isinstance(p, nn.BatchNorm2d | Bntt) and p.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from snnsc.model.bits import is_marked, mark
 from snnsc.model.norms import without_tracking
@@ -38,6 +39,7 @@ class _Kept:
     def __init__(self, block: nn.Module, rest: tuple[Any, ...], parameters: list[nn.Parameter]) -> None:
         self.block, self.rest, self.parameters = block, rest, parameters
         self.gives_spikes = False
+        self.masks = [(layer, layer.mask) for layer in block.modules() if hasattr(layer, "mask")]
 
 
 class _Recomputed(torch.autograd.Function):
@@ -54,11 +56,14 @@ class _Recomputed(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         kept: _Kept = ctx.kept
         needs = ctx.needs_input_grad[1]
         x = ctx.saved_tensors[0].detach().requires_grad_(needs)
         with torch.enable_grad(), torch.autocast(x.device.type, **ctx.autocast), without_tracking(kept.block):
+            for layer, mask in kept.masks:  # those of the first pass
+                layer.mask = mask
             output = kept.block(x, *kept.rest)
         found = torch.autograd.grad(output, [*([x] if needs else []), *kept.parameters], grad, allow_unused=True)
         return None, *([] if needs else [None]), *found

@@ -114,3 +114,27 @@ def test_a_block_that_nothing_before_it_learns() -> None:
     block = Watched()
     recomputed(block, torch.rand(8, 16), 1).sum().backward()
     assert block.linear.weight.grad is not None
+
+
+@pytest.mark.parametrize("memory", ["speed", "small"])
+def test_normalisations_that_are_fixed_stay_so(memory: str) -> None:
+    """Fine-tuning: statistics in evaluation mode, or not tracked."""
+    network = build_model(recipe(memory, NETWORKS["plain"])).train()
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.eval()
+    before = {name: b.clone() for name, b in network.named_buffers()}
+    expected = network.stem(torch.ones(T, B, 2, 32, 32), T)
+    network(torch.ones(T, B, 2, 32, 32)).main_TBK.sum().backward()
+    for name, b in network.named_buffers():
+        assert torch.equal(b, before[name]), name
+    assert torch.equal(expected, network.eval().stem(torch.ones(T, B, 2, 32, 32), T))
+
+
+@pytest.mark.parametrize("memory", ["speed", "small"])
+def test_second_derivatives_are_refused(memory: str) -> None:
+    network = build_model(recipe(memory, NETWORKS["plain"], compile="off")).train()
+    loss = network(torch.ones(T, B, 2, 32, 32)).main_TBK.square().sum()
+    wanted = [network.head.get_parameter("linear.weight"), network.get_parameter("stem.convs.0.conv.weight")]
+    gradients = torch.autograd.grad(loss, wanted, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradients[1].square().sum().backward()
