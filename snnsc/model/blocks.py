@@ -63,8 +63,12 @@ class ConvNorm(nn.Module):
         In training, plain batch normalisation is left to that neuron.
         """
         y_TBCHW = over_time(self.conv(x_TBCHW.flatten(0, 1)), x_TBCHW)
-        plain = type(self.norm) is Norm and self.norm.training and self.norm.momentum is not None
-        if plain and not torch.compiler.is_compiling():
+        if (
+            isinstance(self.norm, Norm)
+            and self.norm.training
+            and self.norm.momentum is not None
+            and not torch.compiler.is_compiling()
+        ):
             return Pending([(y_TBCHW, self.norm)])
         return self.norm(y_TBCHW)  # type: ignore[no-any-return]
 

@@ -211,7 +211,7 @@ class _Fused(torch.autograd.Function):
         return spikes  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         n, width = len(ctx.norms), len(Statistics._fields)
         ys, added, *parts, constants = _cut(ctx.saved_tensors, n, ctx.added, *[width] * n)

@@ -56,7 +56,7 @@ class _Recomputed(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         kept: _Kept = ctx.kept
         needs = ctx.needs_input_grad[1]

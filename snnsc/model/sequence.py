@@ -168,7 +168,7 @@ class _FromRest(torch.autograd.Function):
         return spikes
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         current, *constants = _detached(ctx.saved_tensors)
         return None, None, *ctx.kernels.backward(current, tuple(constants), ctx.mask, grad.contiguous())
@@ -192,7 +192,7 @@ class _FromState(torch.autograd.Function):
         return spikes, *last
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *grad_state: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         current, *tensors = _detached(ctx.saved_tensors)
         states = ctx.kernels.states
