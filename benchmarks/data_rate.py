@@ -31,6 +31,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
+from turns import in_turn
 from workload import bare_step, make_training
 
 from snnsc.data import resolve_root
@@ -85,10 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             contestants = list(build_contestants(training, options, Path(cache)))
             for c in contestants:  # fills the caches
                 c.run(0)
-            for r in range(options.rounds):
-                first = r % len(contestants)
-                for c in (*contestants[first:], *contestants[:first]):
-                    c.time(r + 1)
+            for r, c in in_turn(contestants, range(options.rounds)):
+                c.time(r + 1)
         console.print(rates_table(training, contestants, options))
         results[name] = {c.name: {"samples": c.samples, "seconds": c.seconds} for c in contestants}
     write_report(options, results, ("torch", "torchvision", "tonic", "snnsc"))

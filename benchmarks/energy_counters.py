@@ -36,6 +36,7 @@ from record import write_report
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from turns import in_turn
 
 from snnsc import build_model
 from snnsc.energy import Counts, LayerCount, count, load_inputs, read_graph
@@ -278,12 +279,10 @@ def by_spikingjelly(net: Net) -> int:
 def run_rounds(contestants: Sequence[Contestant], rounds: int) -> None:
     """One run of each a round; who begins moves on from round to round."""
     contestants[0].run()
-    for r in range(rounds):
-        first = r % len(contestants)
-        for c in (*contestants[first:], *contestants[:first]):
-            start = time.perf_counter()
-            c.result = c.run()
-            c.seconds.append(time.perf_counter() - start)
+    for _, c in in_turn(contestants, range(rounds)):
+        start = time.perf_counter()
+        c.result = c.run()
+        c.seconds.append(time.perf_counter() - start)
 
 
 # ---------------------------------------------------------------------------------------------------------- results

@@ -26,6 +26,7 @@ from record import write_report
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from turns import in_turn
 
 from snnsc import build_model
 from snnsc.export.fold import fold
@@ -195,15 +196,13 @@ def assert_agreement(contestants: Sequence[Contestant], images: Tensor) -> None:
 
 def run_rounds(contestants: Sequence[Contestant], images: Tensor, rounds: int) -> None:
     """One run of each a round; who begins moves on from round to round."""
-    for r in range(-WARM_UP, rounds):
-        first = r % len(contestants)
-        for c in (*contestants[first:], *contestants[:first]):
-            time.sleep(PAUSE)
-            c.run(images)
-            start = time.perf_counter()
-            c.run(images)
-            if r >= 0:
-                c.seconds.append(time.perf_counter() - start)
+    for r, c in in_turn(contestants, range(-WARM_UP, rounds)):
+        time.sleep(PAUSE)
+        c.run(images)
+        start = time.perf_counter()
+        c.run(images)
+        if r >= 0:
+            c.seconds.append(time.perf_counter() - start)
 
 
 def times_table(contestants: Sequence[Contestant], heading: str) -> Table:

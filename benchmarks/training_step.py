@@ -36,6 +36,7 @@ from peers import weighted_layers
 from record import environment, options_used
 from rich.table import Table
 from torch import Tensor
+from turns import in_turn
 
 from snnsc.training.allocator import keep_freed_memory
 from snnsc.training.device import pick_device
@@ -142,10 +143,8 @@ def warm_up(setting: Setting, contestants: Sequence[Contestant]) -> None:
 
 def run_rounds(setting: Setting, contestants: Sequence[Contestant], rounds: int) -> None:
     """One step of each a round; who begins moves on from round to round."""
-    for r in range(rounds):
-        first = r % len(contestants)
-        for c in (*contestants[first:], *contestants[:first]):
-            c.seconds.append(c.timed_step(setting))
+    for _, c in in_turn(contestants, range(rounds)):
+        c.seconds.append(c.timed_step(setting))
 
 
 def median_ratio(one: Contestant, other: Contestant) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,22 +134,11 @@ def _show(found: Evaluation, classes: tuple[str, ...], step_weights: list[float]
     say(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {found.samples} samples")
     every = -(-len(found.accuracy_by_timestep) // STEPS_SHOWN)
     steps = list(enumerate(found.accuracy_by_timestep, 1))[every - 1 :: every]
-    by_step = "  ".join(f"{t}:\u00a0{a:.2%}" for t, a in steps)
-    tell([f"accuracy by the first t steps   {by_step}"])
+    _row("accuracy by the first t steps", ((t, f"{a:.2%}") for t, a in steps))
     if step_weights is not None:
-        tell(
-            [
-                "step weights                    "
-                + "  ".join(f"{t}:\u00a0{w:.2f}" for t, w in enumerate(step_weights, 1))
-            ]
-        )
+        _row("step weights", ((t, f"{w:.2f}") for t, w in enumerate(step_weights, 1)))
     if found.branch_accuracy:
-        tell(
-            [
-                "accuracy of the branches        "
-                + "  ".join(f"{n}:\u00a0{a:.2%}" for n, a in found.branch_accuracy.items())
-            ]
-        )
+        _row("accuracy of the branches", ((n, f"{a:.2%}") for n, a in found.branch_accuracy.items()))
     layers = table("layers of neurons", ["layer", "firing rate", "dead"])
     for layer in found.layers:
         layers.add_row(layer.name, f"{layer.firing_rate:.4f}", f"{layer.dead:.2%}")
@@ -160,3 +150,8 @@ def _show(found: Evaluation, classes: tuple[str, ...], step_weights: list[float]
         show_whole(confusion)
     else:
         say(f"{len(classes)} classes: the confusion matrix is in --json")
+
+
+def _row(head: str, values: Iterable[tuple[object, str]]) -> None:
+    """Print several values on a line, each with what it belongs to; folded between them on a terminal."""
+    tell([f"{head:<32}" + "  ".join(f"{name}:\u00a0{value}" for name, value in values)])

@@ -28,7 +28,7 @@ from torch.autograd.function import once_differentiable
 from snnsc.model.equations import Slope
 from snnsc.model.norms import Norm
 from snnsc.model.pending import Pending
-from snnsc.model.sequence import Equation, State, as_kernel, channels_last, channels_third, step_of
+from snnsc.model.sequence import Equation, State, as_kernel, channels_last, channels_third, step_of, wide_type
 
 Tensors = tuple[Tensor, ...]
 LONGEST_ROW = 1024
@@ -146,10 +146,11 @@ class FusedKernels:
             g = _stored(torch.stack([g.to(ys[0].dtype) for g in g_T]))
             g_ys, g_gammas = [], []
             for y, f, norm, gy in zip(ys, found, form.norms, along, strict=True):
-                on_y, rest, g_gamma = _through(f, total, gy * f.root, y.numel() // total.numel(), tile)
+                g_scaled, mean_share = gy * f.root, f.scale / (y.numel() // total.numel())
+                on_y, rest = _row(-mean_share * f.root * g_scaled, tile), _row(-mean_share * total, tile)
                 wide = g.to(on_y.dtype) * f.scale_row + (y.to(on_y.dtype) - f.mean_row) * on_y + rest
                 g_ys.append(wide.to(y.dtype))
-                g_gammas.append(g_gamma * norm.factor)
+                g_gammas.append(g_scaled * norm.factor)
             return g, tuple(g_ys), tuple(g_gammas), total, g_constants
 
         self.forward, self.backward = as_kernel(forward), as_kernel(backward)
@@ -234,15 +235,8 @@ def _currents(ys: Tensors, found: tuple[Statistics, ...], added: Tensors) -> Ten
     return tuple(functools.reduce(add, at(t)) for t in range(ys[0].shape[0]))
 
 
-def _through(found: Statistics, total_C: Tensor, gamma_C: Tensor, size: int, tile: Tile) -> Tensors:
-    """The gradient of y beside scale g: factor of y - mean and rest, as rows; and the gradient of scaled gamma."""
-    on_y_C = -found.scale * found.root * gamma_C / size
-    rest_C = -found.scale * total_C / size
-    return _row(on_y_C, tile), _row(rest_C, tile), gamma_C
-
-
 def _statistics(y: Tensor, gamma: Tensor, beta: Tensor, norm: NormConstants, tile: Tile) -> Statistics:
-    wide = torch.float64 if y.dtype == torch.float64 else torch.float32
+    wide = wide_type(y)
     # around a first row, so that large means lose no digits
     first = y[0, 0, 0].to(wide)
     d_T = [y[t].to(wide) - first for t in range(y.shape[0])]

@@ -9,13 +9,40 @@ Source: Li et al., Neural Networks 2024 (arXiv 2406.19645); authors' code Brain-
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from snnsc.model.equations import Slope
 
+if TYPE_CHECKING:
+    from snnsc.model.neurons import Neuron
+
 WORD = 1 << 32
+
+
+def masks_of(model: nn.Module) -> list[tuple[Neuron, Tensor | None]]:
+    """Every layer of neurons with its mask."""
+    from snnsc.model.neurons import Neuron
+
+    return [(m, m.mask) for m in model.modules() if isinstance(m, Neuron)]
+
+
+@contextmanager
+def with_masks(masks: Iterable[tuple[Neuron, Tensor | None]]) -> Iterator[None]:
+    """Within the context, layers of neurons have these masks."""
+    given = list(masks)
+    before = [(layer, layer.mask) for layer, _ in given]
+    for layer, mask in given:
+        layer.mask = mask
+    try:
+        yield
+    finally:
+        for layer, mask in before:
+            layer.mask = mask
 
 
 def set_masks(model: nn.Module, ratio: float, seed: tuple[int, ...]) -> None:
@@ -26,9 +53,7 @@ def set_masks(model: nn.Module, ratio: float, seed: tuple[int, ...]) -> None:
         ratio: Probability of each surrogate gradient's being masked; 0 masks nothing.
         seed: What the masks are a function of, such as (recipe seed, iteration, rank).
     """
-    from snnsc.model.neurons import Neuron
-
-    layers = [m for m in model.modules() if isinstance(m, Neuron)]
+    layers = [layer for layer, _ in masks_of(model)]
     bar = round(ratio * WORD)
     device = next(model.parameters()).device
     masks = torch.tensor([[random_key(*seed, i), bar] for i in range(len(layers))]).to(device, non_blocking=True)

@@ -88,7 +88,7 @@ class SpikingNetwork(nn.Module):
             )
         learns = self.training and torch.is_grad_enabled()
         with spikes_as_bits(wanted=learns and self.memory != "speed"):
-            logits = self._run(x, T, recomputed if learns and self.memory == "small" else _run)
+            logits = self._run(x, T, recomputed if learns and self.memory == "small" else _called)
         return logits if self.step_weights is None else _weighted(logits, self.step_weights)
 
     def _run(self, x: Tensor, T: int, run: Callable[..., Tensor]) -> Logits:
@@ -108,7 +108,7 @@ class SpikingNetwork(nn.Module):
         return self.logits(x).main_TBK.mean(0)
 
 
-def _run(block: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401
+def _called(block: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401
     return block(*inputs)  # type: ignore[no-any-return]
 
 

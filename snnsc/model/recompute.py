@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from snnsc.model.bits import is_marked, mark
+from snnsc.model.masking import masks_of, with_masks
 from snnsc.model.norms import without_tracking
 
 
@@ -39,7 +40,7 @@ class _Kept:
     def __init__(self, block: nn.Module, rest: tuple[Any, ...], parameters: list[nn.Parameter]) -> None:
         self.block, self.rest, self.parameters = block, rest, parameters
         self.gives_spikes = False
-        self.masks = [(layer, layer.mask) for layer in block.modules() if hasattr(layer, "mask")]
+        self.masks = masks_of(block)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -61,9 +62,8 @@ class _Recomputed(torch.autograd.Function):
         kept: _Kept = ctx.kept
         needs = ctx.needs_input_grad[1]
         x = ctx.saved_tensors[0].detach().requires_grad_(needs)
-        with torch.enable_grad(), torch.autocast(x.device.type, **ctx.autocast), without_tracking(kept.block):
-            for layer, mask in kept.masks:  # those of the first pass
-                layer.mask = mask
+        precision = torch.autocast(x.device.type, **ctx.autocast)
+        with torch.enable_grad(), precision, without_tracking(kept.block), with_masks(kept.masks):
             output = kept.block(x, *kept.rest)
         found = torch.autograd.grad(output, [*([x] if needs else []), *kept.parameters], grad, allow_unused=True)
         return None, *([] if needs else [None]), *found

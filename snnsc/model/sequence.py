@@ -43,7 +43,7 @@ def run_steps(step: Step, current_TN: Tensor, T: int, state: State) -> tuple[Ten
     Returns:
         Spikes [T, N] of the current's type, and the last state in the type of the first.
     """
-    currents, wide = current_TN.unbind(0), _wide(current_TN)
+    currents, wide = current_TN.unbind(0), wide_type(current_TN)
     # widened once, so that its gradients of all steps are summed in float32
     held = currents[0].to(wide) if len(currents) == 1 else None
     spikes = []
@@ -72,10 +72,11 @@ def step_of(
 
 def at_rest(current_TN: Tensor, states: int) -> State:
     """The state of a sequence that begins: `states` times zeros [N], in float32 at least."""
-    return tuple(torch.zeros_like(current_TN[0], dtype=_wide(current_TN)) for _ in range(states))
+    return tuple(torch.zeros_like(current_TN[0], dtype=wide_type(current_TN)) for _ in range(states))
 
 
-def _wide(current: Tensor) -> torch.dtype:
+def wide_type(current: Tensor) -> torch.dtype:
+    """What membranes and sums are computed in: float32, or float64 where the current is."""
     return torch.float64 if current.dtype == torch.float64 else torch.float32
 
 

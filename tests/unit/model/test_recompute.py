@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from snnsc import build_model
 from snnsc.model import Logits, bits
 from snnsc.model.bits import mark, spikes_as_bits
+from snnsc.model.masking import masks_of, set_masks
 from snnsc.model.recompute import recomputed
 from snnsc.recipe.schema import Recipe
 
@@ -138,3 +139,20 @@ def test_second_derivatives_are_refused(memory: str) -> None:
     gradients = torch.autograd.grad(loss, wanted, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradients[1].square().sum().backward()
+
+
+def test_each_pass_has_its_own_masks_and_leaves_those_that_are_set() -> None:
+    """Two passes before their gradients, as where these are accumulated."""
+    found = []
+    for memory in ("speed", "small"):
+        network = build_model(recipe(memory, NETWORKS["plain"], compile="off")).train()
+        losses = []
+        for seed in (1, 2):
+            set_masks(network, 0.5, (seed,))
+            losses.append(network(torch.full((T, B, 2, 32, 32), 0.7)).main_TBK.square().sum())
+        before = [mask.clone() for _, mask in masks_of(network) if mask is not None]
+        sum(losses).backward()
+        assert all(torch.equal(a, b) for a, (_, b) in zip(before, masks_of(network), strict=True))
+        found.append([p.grad for p in network.parameters() if p.grad is not None])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
