@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from snnsc.cli.console import note
 from snnsc.training.loop import EpochDone, StepDone, Training
 
-REFRESH_SECONDS = 0.25
-"""Between looks at the loss, as each waits for the device."""
+REFRESH_SECONDS = 0.5
+"""Between looks at the loss, as each waits for the device and draws the line."""
 
 
 LONG = 2.0
@@ -60,7 +60,7 @@ class Display:
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(8), TextColumn("{task.fields[status]}"))
             first = {"neurons": "compiling neurons ...", "model": "compiling the network ...", "off": ""}
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
             self.task = self.bar.add_task(
                 "epoch", status=first[recipe.train.compile], total=len(training.train_batches)
             )
@@ -101,7 +101,9 @@ class Display:
             f"firing {_rate(self.firing_rate)} {event.samples_per_second:.0f}/s {self._left(event, now)} left"
         )
         description = f"{event.epoch + 1}/{self.epochs}"
-        self.bar.update(self.task, description=description, completed=event.step, total=event.steps, status=status)
+        self.bar.update(
+            self.task, description=description, completed=event.step, total=event.steps, status=status, refresh=True
+        )
 
     def _left(self, event: StepDone, now: float) -> str:
         done = event.epoch * event.steps + event.step

@@ -86,13 +86,12 @@ class FramePipeline:
 
     def train(self, frames_BTCHW: Array, draws: Draws) -> torch.Tensor:
         """Return augmented frames float32 [T, B, 2, H, W]; all T frames of a sample change alike."""
-        augment, size = self.augment, frames_BTCHW.shape[-1]
+        augment = self.augment
         if augment.flip:
             frames_BTCHW = flipped(frames_BTCHW, draws.integers(0, 2, 1)[:, 0] == 1)
         if augment.roll:
             reach = augment.roll
-            around = np.pad(frames_BTCHW, ((0, 0), (0, 0), (0, 0), (reach, reach), (reach, reach)), mode="wrap")
-            frames_BTCHW = windows(around, draws.integers(0, 2 * reach + 1, 2), size)
+            frames_BTCHW = rolled(frames_BTCHW, reach - draws.integers(0, 2 * reach + 1, 2))
         return self.evaluate(frames_BTCHW)
 
     def evaluate(self, frames_BTCHW: Array) -> torch.Tensor:
@@ -105,6 +104,22 @@ def windows(padded: Array, corners_B2: Indices, size: int) -> Array:
     view = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(-2, -1))
     chosen: Array = view[np.arange(len(padded)), ..., corners_B2[:, 0], corners_B2[:, 1], :, :]
     return chosen
+
+
+def rolled(samples: Array, shifts_B2: Indices) -> Array:
+    """Return the samples [B, ..., H, W], each moved down and right by its shift; what leaves comes in opposite."""
+    out = np.empty_like(samples)
+    height, width = samples.shape[-2:]
+    for moved, sample, (down, right) in zip(out, samples, shifts_B2.tolist(), strict=True):
+        for rows, from_rows in _halves(down % height, height):
+            for columns, from_columns in _halves(right % width, width):
+                moved[..., rows, columns] = sample[..., from_rows, from_columns]
+    return out
+
+
+def _halves(shift: int, length: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where the two parts of an axis go to and come from when it is rolled by `shift`."""
+    return (slice(shift, None), slice(length - shift)), (slice(shift), slice(length - shift, None))
 
 
 def flipped(samples: Array, where_B: Array) -> Array:

@@ -36,8 +36,9 @@ def signed_histogram(values: Tensor) -> Tensor:
         positive bins. Bin i of a sign holds magnitudes in [EDGES[i], EDGES[i + 1]), the last also those beyond; zero
         holds those below EDGES[0].
     """
-    place = torch.bucketize(values.abs(), _edges(values.device), right=True).clamp(max=BINS).flatten()
-    place = BINS + torch.where(values.flatten() < 0, -place, place)
+    values = values.flatten()  # contiguous, as bucketize wants it
+    place = torch.bucketize(values.abs(), _edges(values.device), right=True).clamp(max=BINS)
+    place = BINS + torch.where(values < 0, -place, place)
     counts = torch.zeros(2 * BINS + 1, dtype=torch.int64, device=values.device)
     return counts.scatter_add_(0, place, torch.ones_like(place))
 

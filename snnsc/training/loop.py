@@ -40,7 +40,9 @@ __all__ = ["EpochDone", "StepDone", "Training"]
 FINITE_CHECK_EVERY = 50
 """Steps between looks at the loss on an accelerator, where each look waits for it."""
 GRADIENTS_AN_EPOCH = 32
-"""How many steps of an epoch, evenly spaced, the gradients are measured in."""
+"""How many steps of an epoch, evenly spaced, the gradients are measured in; fewer where it has few steps."""
+GRADIENTS_EVERY = 4
+"""Steps from one measurement of the gradients to the next, at least."""
 
 
 class Training:
@@ -77,7 +79,6 @@ class Training:
         self.last_accuracy = float("nan")
         self.last_layers: list[LayerActivity] = []
         self._sums, self._gradients = self._no_sums()
-        self._first_bad_step = torch.tensor(-1, device=place.device)
         torch.manual_seed(recipe.seed + 1)  # what is drawn in training does not repeat what drew the weights
         if state is not None:
             self._restore(state)
@@ -149,7 +150,7 @@ class Training:
         started, seconds_before = time.perf_counter(), self.seconds
         counted, counted_from = started, self.step  # for the rate
         steps = len(self.train_batches)
-        sampled = max(1, steps // GRADIENTS_AN_EPOCH)
+        sampled = max(GRADIENTS_EVERY, steps // GRADIENTS_AN_EPOCH)
         rate = 0.0
         self.model.train()
         for inputs, labels in self.train_batches.batches(self.epoch, self.step):
@@ -222,8 +223,6 @@ class Training:
 
     @torch.no_grad()
     def _count(self, main_TBK: Tensor, labels: Tensor, loss: Tensor) -> None:
-        bad_now = ~torch.isfinite(loss) & (self._first_bad_step < 0)
-        self._first_bad_step = torch.where(bad_now, self.step, self._first_bad_step)
         classes = class_labels(labels)
         correct = (main_TBK.mean(0).argmax(-1) == classes).sum()
         samples = torch.full_like(correct, len(labels))
@@ -233,9 +232,11 @@ class Training:
         self._batch_samples = len(labels) * self.place.world_size
 
     def _check_finite(self) -> None:
-        if (step := int(self._first_bad_step)) >= 0:
+        """Look at the sum of the losses: one that is not finite leaves its mark there."""
+        if not math.isfinite(float(self._sums[0])):
+            at = "step" if self.place.device.type == "cpu" else "by step"  # it is looked at now and then
             raise CheckError(
-                f"the loss is not finite in epoch {self.epoch + 1}, step {step + 1} of {len(self.train_batches)}; "
+                f"the loss is not finite in epoch {self.epoch + 1}, {at} {self.step} of {len(self.train_batches)}; "
                 "lower train.optimizer.lr, raise train.warmup_epochs or set train.clip_norm"
             )
 
