@@ -7,6 +7,7 @@ averaged by DistributedDataParallel. Without torchrun there is one process and n
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 from snnsc.training.device import pick_device
 
 T = TypeVar("T")
+
+SETTLE_SECONDS = 0.1
+"""How long a process waits after gloo's last work. Its threads live on in what DistributedDataParallel leaves behind;
+they still let go of tensors, for which they need the interpreter, and one that ends meanwhile aborts (pytorch issue
+190489)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ def joined(device: str | None) -> Iterator[Place]:
         yield Place(place, dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+        if not use_cuda:
+            time.sleep(SETTLE_SECONDS)
 
 
 def share_model(model: nn.Module, place: Place) -> nn.Module:
