@@ -35,9 +35,9 @@ class Display:
         self.training, self.folder, self.quiet = training, folder, quiet
         self.epochs = training.recipe.train.epochs
         self.firing_rate: float | None = None
-        self.shown, self.told = 0.0, False
-        self.started = time.perf_counter()
-        self.steps_before = training.epoch * len(training.train_batches) + training.step
+        self.shown = 0.0
+        self.first: tuple[float, int] | None = None
+        """When the first step was done, and steps of the run then: what is left is told from there on."""
         self.bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -90,25 +90,32 @@ class Display:
 
     def _step(self, event: StepDone) -> None:
         now = time.perf_counter()
-        if not self.told and event.first_step_seconds >= LONG:
-            self._tell(f"the first step took {event.first_step_seconds:.0f} s, compiling included")
-        self.told = True
+        if self.first is None:
+            self.first = now, event.epoch * event.steps + event.step
+            if event.first_step_seconds >= LONG and self.training.recipe.train.compile != "off":
+                self._tell(f"the first step took {event.first_step_seconds:.0f} s, compiling included")
         if self.bar is None or (now - self.shown < REFRESH_SECONDS and event.step < event.steps):
             return
         self.shown = now
         status = (
             f"loss {event.loss:.3f} train {event.accuracy:.1%} lambda {event.branch_weight:.2f} lr {event.lr:.0e} "
-            f"firing {_rate(self.firing_rate)} {event.samples_per_second:.0f}/s {self._left(event, now)} left"
+            f"firing {_rate(self.firing_rate)} {self._pace(event, now)}"
         )
         description = f"{event.epoch + 1}/{self.epochs}"
         self.bar.update(
             self.task, description=description, completed=event.step, total=event.steps, status=status, refresh=True
         )
 
-    def _left(self, event: StepDone, now: float) -> str:
+    def _pace(self, event: StepDone, now: float) -> str:
+        """Samples a second and time left, neither of which is known of the first step."""
+        assert self.first is not None
+        since, before = self.first
         done = event.epoch * event.steps + event.step
-        seconds = (now - self.started) / max(1, done - self.steps_before) * (self.epochs * event.steps - done)
-        return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+        if done == before:
+            return ""
+        seconds = (now - since) / (done - before) * (self.epochs * event.steps - done)
+        left = f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+        return f"{event.samples_per_second:.0f}/s {left} left"
 
     def _epoch(self, event: EpochDone) -> None:
         self.firing_rate = event.evaluation.firing_rate

@@ -25,6 +25,8 @@ Key = tuple[str | int, ...]
 Tables = dict[str, Any]
 TAGS = ("type", "arch", "mode")
 """Keys that choose a member of a union."""
+FEW = 4
+"""Up to so many values of a key are all named where it has another."""
 DEEPEST = 16
 """Levels of tables and arrays that are looked into; a recipe has four."""
 
@@ -154,6 +156,8 @@ def _drop_foreign(
 
 
 def _toml_value(value: str, text: str) -> object:
+    if not value:
+        raise RecipeError(f"--set {text}: has no value; an empty string is '\"\"'")
     try:
         found = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError) as e:
@@ -238,7 +242,10 @@ def _problem(kind: str, loc: Key, item: Any, model: type[BaseModel] | None) -> t
             return (*loc, ctx["discriminator"].strip("'")), f"unknown value {ctx['tag']!r}" + _suggest(ctx["tag"], tags)
         case "literal_error":
             tags = [tag.strip("' ") for tag in ctx["expected"].replace(" or ", ", ").split(",")]
-            return loc, f"unknown value {item['input']!r}" + _suggest(str(item["input"]), tags)
+            found = item["input"]
+            shown = repr(found) if isinstance(found, str) else _shown(found)
+            known = f" (known: {', '.join(tags)})" if len(tags) <= FEW else _suggest(str(found), tags)
+            return loc, f"unknown value {shown}{known}"
         case _:
             what = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             return loc, f"must be {what}, not {_shown(item['input'])}" if what != item["msg"] else what

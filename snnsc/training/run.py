@@ -179,7 +179,7 @@ def _record(
             if (folder / LAST).exists()
             else "no checkpoint was written yet"
         )
-        raise CheckError(f"{e}. {kept}.") from e
+        raise CheckError(f"{e} ({kept})") from e
 
 
 def _must_stop(training: Training, event: StepDone | EpochDone, stop_asked: Callable[[], bool]) -> bool:

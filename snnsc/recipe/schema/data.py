@@ -34,7 +34,7 @@ class EventAugment(Spec):
     flip: bool = False
     """Mirror left-right with probability 1/2."""
     roll: int = Field(default=0, ge=0, le=64)
-    """Random wrap-around shift of up to this many pixels along each axis; 0 is off."""
+    """Random wrap-around shift of up to this many pixels (fewer than `data.size`) along each axis; 0 is off."""
     mixup: NonNegative = 0.0
     """alpha of torchvision's MixUp of the frames of a batch; 0 is off; with `cutmix`, one of both is drawn a batch."""
     cutmix: NonNegative = 0.0

@@ -70,9 +70,11 @@ class TrainSpec(Spec):
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     """Convolutions and normalisation in this format, membranes in fp32; `auto` takes bf16 where it is native."""
     compile: Literal["neurons", "model", "off"] = "neurons"
-    """What torch.compile makes kernels of: each neuron with its normalisation, the whole network, or nothing."""
+    """What torch.compile makes kernels of: each neuron with its normalisation, the whole network (not with
+    `method.im_loss`), or nothing."""
     cuda_graphs: bool = False
     """Record a step as CUDA graphs; with compile = 'model', on a GPU."""
     memory: Memory = "speed"
     """What is kept for the backward pass: all (speed), spikes as bits (balanced), or of each block only what it reads,
-    as bits, and the block is run again (small)."""
+    as bits, and the block is run again (small). With compile = 'model' the compiler decides: leave it at speed;
+    small is not with `method.im_loss`."""

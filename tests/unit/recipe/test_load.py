@@ -100,8 +100,9 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (["model.arch=resnet-18"], ["model.arch: unknown value 'resnet-18' (did you mean 'resnet18'?)"]),
         (["method.mode=evolution"], ["method.mode: unknown value 'evolution' (did you mean 'evolutionary'?)"]),
         (["model.norm.type=zzz"], ["model.norm.type: unknown value 'zzz' (known: bn, tdbn, tebn, bntt, mpbn)"]),
-        (["train.lr_schedule=cosin"], ["train.lr_schedule: unknown value 'cosin' (did you mean 'cosine'?)"]),
-        (["train.precision=true"], ["train.precision: unknown value True (known: fp32, bf16, auto)"]),
+        (["train.lr_schedule=cosin"], ["train.lr_schedule: unknown value 'cosin' (known: cosine, constant)"]),
+        (["train.precision=true"], ["train.precision: unknown value true (known: fp32, bf16, auto)"]),
+        (["train.precision=fp16"], ["train.precision: unknown value 'fp16' (known: fp32, bf16, auto)"]),
         # missing
         (["data={}"], ["data.type: missing"]),
         (["model.neuron={decay=0.9}"], ["model.neuron.type: missing"]),
@@ -322,7 +323,12 @@ def test_bare_words_are_strings() -> None:
     assert override({}, [" a . b = x "]) == {"a": {"b": "x"}}
 
 
-@pytest.mark.parametrize("value", ["", "[1, 2", "'x", '"x', "{a=1", "x]", "[x]", "a=b", "x # y"])
+def test_an_empty_value_is_none() -> None:
+    with pytest.raises(RecipeError, match=r"^--set a\.b=: has no value; an empty string is '\"\"'$"):
+        override({}, ["a.b="])
+
+
+@pytest.mark.parametrize("value", ["[1, 2", "'x", '"x', "{a=1", "x]", "[x]", "a=b", "x # y"])
 def test_broken_values_are_no_bare_words(value: str) -> None:
     with pytest.raises(RecipeError, match=rf"^--set a\.b={re.escape(value)}: the value is not TOML: "):
         override({}, [f"a.b={value}"])
