@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -222,11 +223,23 @@ def channels_third(x: Tensor) -> Tensor:
 def as_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled, for tensors of all sizes."""
     compile_: Any = torch.compile
-    options: dict[str, bool] = {"dynamic": True}  # one compilation for all layer sizes
+    options: dict[str, Any] = {"dynamic": True}  # one compilation for all layer sizes
     if "isolate_recompiles" in inspect.signature(compile_).parameters:
-        options["isolate_recompiles"] = True  # kernels of other constants do not count against its limit
+        # kernels of other constants do not count against its limit, and are not mistaken for it:
+        # what surrounds the function never changes, and is not compared at every call
+        options |= {"isolate_recompiles": True, "options": {"guard_filter_fn": _of_arguments(function)}}
     kernel: Callable[..., Any] = compile_(function, **options)
     return kernel
+
+
+def _of_arguments(function: Callable[..., Any]) -> Callable[[Sequence[Any]], list[bool]]:
+    """Which guards torch is to check: all but those on the closure of the function and on globals."""
+    closure = function.__code__.co_freevars
+
+    def checked(guards: Sequence[Any]) -> list[bool]:
+        return [not g.is_global and re.split(r"\W", g.name, maxsplit=1)[0] not in closure for g in guards]
+
+    return checked
 
 
 @functools.cache

@@ -216,6 +216,27 @@ def test_compiled_is_eager(kind: str) -> None:
             assert_near(found, expected, 1e-5 if x.dtype == torch.float32 else 2e-2)
 
 
+@pytest.mark.usefixtures("_compiler")
+def test_kernels_of_other_constants_are_told_apart() -> None:
+    # one function, whose closure alone differs; in turn, so that each finds the kernels of the others
+    kinds = [
+        spec(type="lif", decay=0.25),
+        spec(type="lif", decay=0.75),
+        spec(type="lif", threshold=0.5),
+        spec(type="if"),
+    ]
+    pairs = [(made(kind), made(kind, compiled=True)) for kind in kinds]
+    for _ in range(2):
+        results = []
+        for eager, fast in pairs:
+            spikes, expected = gradients(eager, lambda x, run=eager: run(x), current())
+            compiled_spikes, found = gradients(fast, lambda x, run=fast: run(x), current())
+            assert torch.equal(spikes, compiled_spikes)
+            assert_near(found, expected, 1e-5)
+            results.append(spikes)
+        assert all(not torch.equal(a, b) for i, a in enumerate(results) for b in results[:i])
+
+
 # ------------------------------------------------------------------------------------------------ first values, bounds
 
 
