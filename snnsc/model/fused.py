@@ -101,7 +101,8 @@ class FusedKernels:
     def __init__(
         self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int, form: Form
     ) -> None:
-        tile = self.tile = form.tile
+        self.tile = form.tile
+        sizes = tuple(str(size) for size in form.tile)
 
         def run(currents: Tensors, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Tensors:
             step = step_of(equation, constants, timed, slope, mask)
@@ -115,7 +116,7 @@ class FusedKernels:
         def forward(
             ys: Tensors, gammas: Tensors, betas: Tensors, added: Tensors, constants: Tensors
         ) -> tuple[Tensor, tuple[Statistics, ...]]:
-            _check(tile, *ys, *added)
+            tile = _fixed_tile(sizes, *ys, *added)
             found = tuple(_statistics(*each, tile) for each in zip(ys, gammas, betas, form.norms, strict=True))
             spikes = run(_currents(ys, found, added), constants, None, None)
             return torch.stack([s.to(ys[0].dtype) for s in spikes]), found
@@ -128,7 +129,7 @@ class FusedKernels:
             mask: Tensor | None,
             grad: Tensor,
         ) -> tuple[Tensor, Tensors, Tensors, Tensor, Tensors]:
-            _check(tile, *ys, *added, grad)
+            tile = _fixed_tile(sizes, *ys, *added, grad)
 
             def spikes(currents: Tensors, constants: Tensors) -> Tensors:
                 return run(currents, constants, slope, mask)
@@ -251,11 +252,13 @@ def _statistics(y: Tensor, gamma: Tensor, beta: Tensor, norm: NormConstants, til
     return Statistics(mean, var, root, scale, _row(scale, tile), _row(beta, tile), _row(mean, tile))
 
 
-def _check(tile: Tile, *tensors: Tensor) -> None:
-    """Make the sizes of a tile known to the compiler."""
+def _fixed_tile(sizes: tuple[str, ...], *tensors: Tensor) -> Tile:
+    """The tile of all these, known to the compiler: to it a number of a closure is any number, a word is itself."""
+    tile = Tile(*(int(size) for size in sizes))
     for x in tensors:
         assert x.shape[-2] == tile.rows
         assert x.shape[-1] == tile.width
+    return tile
 
 
 def _by_channel(rows: Tensor, like_C: Tensor) -> Tensor:
