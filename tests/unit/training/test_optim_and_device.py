@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +43,65 @@ def test_sgd(make_recipe: Callable[..., Recipe]) -> None:
     assert steps(make_recipe, table, [2.0, 2.0]) == pytest.approx(0.75 - 0.1 * (2.25 + 2.375), rel=1e-6)
     nesterov = steps(make_recipe, table + ", nesterov=true", [2.0])
     assert nesterov == pytest.approx(1 - 0.1 * (2.5 + 0.9 * 2.5), rel=1e-6)
+
+
+@pytest.mark.parametrize("table", ["type='adamw'", "type='sgd', momentum=0.9"])
+def test_weights_in_channels_last_memory_are_updated_where_they_lie(
+    make_recipe: Callable[..., Recipe], table: str
+) -> None:
+    spec = make_recipe(f"train.optimizer={{{table}}}").train.optimizer
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 4, 1), nn.Linear(4, 2), nn.Conv2d(2, 2, 3))
+    turned = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    optimizers = [build_optimizer(model, spec) for model in (plain, turned)]
+    for _ in range(3):
+        for p, q in zip(list(plain.parameters())[:-1], turned.parameters(), strict=False):  # one without a gradient
+            p.grad = torch.randn(p.shape)
+            q.grad = p.grad.clone()
+            if q.dim() == 4:
+                q.grad = q.grad.to(memory_format=torch.channels_last)
+        given = {q: q.grad for q in turned.parameters()}
+        for optimizer in optimizers:
+            optimizer.step()
+        assert all(q.grad is grad for q, grad in given.items())
+    for p, q in zip(plain.parameters(), turned.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+        assert q.dim() != 4 or q.is_contiguous(memory_format=torch.channels_last)
+        states = [o.state.get(parameter, {}) for o, parameter in zip(optimizers, (p, q), strict=True)]
+        torch.testing.assert_close(*states, rtol=1e-6, atol=1e-7)
+
+
+def test_a_step_that_fails_leaves_weights_as_they_lay(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = nn.Conv2d(2, 5, 3).to(memory_format=torch.channels_last)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.ones_like(layer.weight)
+
+    def fails(*_: object, **__: object) -> None:
+        assert layer.weight.shape == (5, 3, 3, 2)  # as its memory lies
+        assert layer.weight.is_contiguous()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    with pytest.raises(KeyboardInterrupt):
+        build_optimizer(layer, make_recipe().train.optimizer).step()
+    assert torch.equal(layer.weight, before)
+    assert layer.weight.stride() == before.stride()
+
+
+def test_the_loss_of_a_closure_is_handed_on(make_recipe: Callable[..., Recipe]) -> None:
+    layer = nn.Conv2d(1, 1, 3).to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(layer, make_recipe().train.optimizer)
+
+    def closure() -> float:
+        loss = layer(torch.ones(1, 1, 3, 3)).sum()
+        loss.backward()
+        return loss.item()
+
+    before = layer(torch.ones(1, 1, 3, 3)).item()
+    assert optimizer.step(closure) == before
+    assert layer(torch.ones(1, 1, 3, 3)).item() < before
 
 
 def test_every_parameter_is_trained(make_recipe: Callable[..., Recipe]) -> None:
