@@ -16,7 +16,7 @@ serves them all.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import add
 from typing import Any, NamedTuple
@@ -28,7 +28,16 @@ from torch.autograd.function import once_differentiable
 from snnsc.model.equations import Slope
 from snnsc.model.norms import Norm
 from snnsc.model.pending import Pending
-from snnsc.model.sequence import Equation, State, as_kernel, channels_last, channels_third, step_of, wide_type
+from snnsc.model.sequence import (
+    Equation,
+    State,
+    as_kernel,
+    channels_last,
+    channels_third,
+    known,
+    step_of,
+    wide_type,
+)
 
 Tensors = tuple[Tensor, ...]
 LONGEST_ROW = 1024
@@ -43,16 +52,12 @@ class Tile(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Of one convolution's output, and what its normalisation makes of them: [C], and as rows [W]."""
+    """Of one convolution's output, and what its normalisation makes of them."""
 
-    mean: Tensor
-    var: Tensor
-    root: Tensor
-    """1 / sqrt(var + eps)."""
-    scale: Tensor
-    scale_row: Tensor
-    beta_row: Tensor
-    mean_row: Tensor
+    channels: Tensor
+    """[4, C]: mean, var, 1 / sqrt(var + eps), scale."""
+    rows: Tensor
+    """[3, W]: mean, scale, beta."""
 
 
 def tile_of(current: Pending) -> Tile:
@@ -102,7 +107,8 @@ class FusedKernels:
         self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int, form: Form
     ) -> None:
         self.tile = form.tile
-        sizes = tuple(str(size) for size in form.tile)
+        sizes = known(**form.tile._asdict())
+        norms = tuple(known(**norm._asdict()) for norm in form.norms)
 
         def run(currents: Tensors, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Tensors:
             step = step_of(equation, constants, timed, slope, mask)
@@ -117,7 +123,10 @@ class FusedKernels:
             ys: Tensors, gammas: Tensors, betas: Tensors, added: Tensors, constants: Tensors
         ) -> tuple[Tensor, tuple[Statistics, ...]]:
             tile = _fixed_tile(sizes, *ys, *added)
-            found = tuple(_statistics(*each, tile) for each in zip(ys, gammas, betas, form.norms, strict=True))
+            found = tuple(
+                _statistics(y, gamma, beta, tile, **norm())
+                for y, gamma, beta, norm in zip(ys, gammas, betas, norms, strict=True)
+            )
             spikes = run(_currents(ys, found, added), constants, None, None)
             return torch.stack([s.to(ys[0].dtype) for s in spikes]), found
 
@@ -140,18 +149,20 @@ class FusedKernels:
             # summed over time first, and stacked: so one loop writes these and g, and nothing else
             sums = [functools.reduce(add, g_T)]
             sums += [
-                functools.reduce(add, [g * (y[t].to(g.dtype) - f.mean_row) for t, g in enumerate(g_T)])
+                functools.reduce(add, [g * (y[t].to(g.dtype) - f.rows[0]) for t, g in enumerate(g_T)])
                 for y, f in zip(ys, found, strict=True)
             ]
-            total, *along = _by_channel(torch.stack(sums).sum(2).sum(1), found[0].mean).sum(1).unbind(0)
+            total, *along = _by_channel(torch.stack(sums).sum(2).sum(1), found[0].channels).sum(1).unbind(0)
             g = _stored(torch.stack([g.to(ys[0].dtype) for g in g_T]))
             g_ys, g_gammas = [], []
-            for y, f, norm, gy in zip(ys, found, form.norms, along, strict=True):
-                g_scaled, mean_share = gy * f.root, f.scale / (y.numel() // total.numel())
-                on_y, rest = _row(-mean_share * f.root * g_scaled, tile), _row(-mean_share * total, tile)
-                wide = g.to(on_y.dtype) * f.scale_row + (y.to(on_y.dtype) - f.mean_row) * on_y + rest
+            for y, f, norm, gy in zip(ys, found, norms, along, strict=True):
+                _, _, root, scale = f.channels.unbind(0)
+                mean_row, scale_row, _ = f.rows.unbind(0)
+                g_scaled, mean_share = gy * root, scale / (y.numel() // total.numel())
+                on_y, rest = _row(-mean_share * root * g_scaled, tile), _row(-mean_share * total, tile)
+                wide = g.to(on_y.dtype) * scale_row + (y.to(on_y.dtype) - mean_row) * on_y + rest
                 g_ys.append(wide.to(y.dtype))
-                g_gammas.append(g_scaled * norm.factor)
+                g_gammas.append(g_scaled * norm()["factor"])
             return g, tuple(g_ys), tuple(g_gammas), total, g_constants
 
         self.forward, self.backward = as_kernel(forward), as_kernel(backward)
@@ -206,7 +217,8 @@ class _Fused(torch.autograd.Function):
         ys, others, gammas, betas, constants = _cut(given, len(norms), added, len(norms), len(norms))
         spikes, found = kernels.forward(ys, gammas, betas, others, constants)
         for norm, f in zip(norms, found, strict=True):
-            norm.track(f.mean, f.var, ys[0].numel() // len(f.mean))
+            mean, var, _, _ = f.channels.unbind(0)
+            norm.track(mean, var, ys[0].numel() // len(mean))
         ctx.kernels, ctx.norms, ctx.added, ctx.mask = kernels, norms, added, mask
         # as they came, not detached: spikes among them are known to be spikes (`bits`)
         ctx.save_for_backward(*given[: len(norms) + added], *(part for f in found for part in f), *constants)
@@ -229,14 +241,15 @@ def _currents(ys: Tensors, found: tuple[Statistics, ...], added: Tensors) -> Ten
 
     def at(t: int) -> Iterator[Tensor]:
         for y, f in zip(ys, found, strict=True):
-            yield (y[t].to(f.scale_row.dtype) - f.mean_row) * f.scale_row + f.beta_row
+            mean, scale, beta = f.rows.unbind(0)
+            yield (y[t].to(scale.dtype) - mean) * scale + beta
         for other in added:
-            yield other[t].to(found[0].scale_row.dtype)
+            yield other[t].to(found[0].rows.dtype)
 
     return tuple(functools.reduce(add, at(t)) for t in range(ys[0].shape[0]))
 
 
-def _statistics(y: Tensor, gamma: Tensor, beta: Tensor, norm: NormConstants, tile: Tile) -> Statistics:
+def _statistics(y: Tensor, gamma: Tensor, beta: Tensor, tile: Tile, eps: float, factor: float) -> Statistics:
     wide = wide_type(y)
     # around a first row, so that large means lose no digits
     first = y[0, 0, 0].to(wide)
@@ -247,14 +260,14 @@ def _statistics(y: Tensor, gamma: Tensor, beta: Tensor, norm: NormConstants, til
     means = _by_channel(mean_W + first, gamma)
     mean = means.mean(0)
     var = (_by_channel(square_W - mean_W * mean_W, gamma) + (means - mean) ** 2).mean(0)
-    root = torch.rsqrt(var + norm.eps)
-    scale = gamma * norm.factor * root
-    return Statistics(mean, var, root, scale, _row(scale, tile), _row(beta, tile), _row(mean, tile))
+    root = torch.rsqrt(var + eps)
+    scale = gamma * factor * root
+    return Statistics(torch.stack([mean, var, root, scale]), _row(torch.stack([mean, scale, beta]), tile))
 
 
-def _fixed_tile(sizes: tuple[str, ...], *tensors: Tensor) -> Tile:
-    """The tile of all these, known to the compiler: to it a number of a closure is any number, a word is itself."""
-    tile = Tile(*(int(size) for size in sizes))
+def _fixed_tile(sizes: Callable[[], dict[str, float]], *tensors: Tensor) -> Tile:
+    """The tile of all these, known to the compiler."""
+    tile = Tile(*(int(size) for size in sizes().values()))
     for x in tensors:
         assert x.shape[-2] == tile.rows
         assert x.shape[-1] == tile.width
@@ -263,12 +276,13 @@ def _fixed_tile(sizes: tuple[str, ...], *tensors: Tensor) -> Tile:
 
 def _by_channel(rows: Tensor, like_C: Tensor) -> Tensor:
     """[..., W] as [..., turns, C]."""
-    return rows.view(*rows.shape[:-1], -1, like_C.shape[0])
+    return rows.view(*rows.shape[:-1], -1, like_C.shape[-1])
 
 
 def _row(x_C: Tensor, tile: Tile) -> Tensor:
-    """[C] as a row."""
-    return _stored(x_C.expand(tile.width // x_C.shape[0], x_C.shape[0]).reshape(tile.width))
+    """[..., C] as rows [..., W]."""
+    *outer, C = x_C.shape
+    return _stored(x_C[..., None, :].expand(*outer, tile.width // C, C).contiguous()).view(*outer, tile.width)
 
 
 def _stored(x: Tensor) -> Tensor:

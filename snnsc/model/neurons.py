@@ -31,6 +31,7 @@ from snnsc.model.sequence import (
     can_compile,
     channels_last,
     channels_third,
+    known,
     run_sequence,
     run_steps,
     step_of,
@@ -286,18 +287,19 @@ def build_equation(spec: NeuronSpec, norm: MembraneNorm | None = None) -> Equati
         case LifSpec() | IfSpec() | RealSpikeSpec():
             decay = 1.0 if isinstance(spec, IfSpec) else spec.decay
             gain = spec.input_gain if isinstance(spec, LifSpec) and spec.input_gain != 1 else None
-            fixed = functools.partial(lif_step, decay=decay, gain=gain, threshold=spec.threshold, norm=norm)
-            return _with_reset(fixed, names, spec)
+            fixed = known(decay=decay, threshold=spec.threshold, **({} if gain is None else {"gain": gain}))
+            return _with_reset(functools.partial(lif_step, norm=norm), fixed, names, spec)
         case PlifSpec():
-            return _with_reset(functools.partial(lif_step, threshold=spec.threshold), names, spec)
+            return _with_reset(lif_step, known(threshold=spec.threshold), names, spec)
         case DietLifSpec():
-            return _with_reset(lif_step, names, spec)
+            return _with_reset(lif_step, known(), names, spec)
         case ClifSpec(decay=decay, threshold=threshold):
+            fixed = known(decay=decay, threshold=threshold)
 
             def clif(
                 state: State, x: Tensor, _learned: tuple[Tensor, ...], slope: Slope | None
             ) -> tuple[Tensor, State]:
-                s, v, m = clif_step(state[0], state[1], x, decay=decay, threshold=threshold, slope=slope)
+                s, v, m = clif_step(state[0], state[1], x, **fixed(), slope=slope)
                 return s, (v, m)
 
             return clif
@@ -316,14 +318,16 @@ def build_equation(spec: NeuronSpec, norm: MembraneNorm | None = None) -> Equati
 
 def _with_reset(
     step: Callable[..., tuple[Tensor, Tensor]],
+    fixed: Callable[[], dict[str, float]],
     names: tuple[str, ...],
     spec: LifSpec | IfSpec | RealSpikeSpec | PlifSpec | DietLifSpec,
 ) -> Equation:
-    """`lif_step` as an equation: its learned constants by name, its reset as the spec says."""
+    """`lif_step` as an equation: its fixed and learned constants by name, its reset as the spec says."""
     soft, detach = spec.reset == "soft", spec.detach_reset
 
     def equation(state: State, x: Tensor, learned: tuple[Tensor, ...], slope: Slope | None) -> tuple[Tensor, State]:
-        s, v = step(*state, x, **dict(zip(names, learned, strict=True)), soft=soft, detach=detach, slope=slope)
+        constants = fixed() | dict(zip(names, learned, strict=True))
+        s, v = step(*state, x, **constants, soft=soft, detach=detach, slope=slope)
         return s, (v,)
 
     return equation

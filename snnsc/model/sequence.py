@@ -220,6 +220,12 @@ def channels_third(x: Tensor) -> Tensor:
     return x.movedim(-1, 2) if x.dim() > 3 else x
 
 
+def known(**numbers: float) -> Callable[[], dict[str, float]]:
+    """Numbers that a kernel's compiler is to know: to it a number of a closure is any number, a word is itself."""
+    words = {name: repr(float(number)) for name, number in numbers.items()}
+    return lambda: {name: float(word) for name, word in words.items()}
+
+
 def as_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled, for tensors of all sizes."""
     compile_: Any = torch.compile

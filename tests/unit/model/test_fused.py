@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+from snnsc.model.fused import FusedKernels, form_of, fused_spikes
 from snnsc.model.masking import set_masks
-from snnsc.model.neurons import Neuron
+from snnsc.model.neurons import Neuron, build_equation
 from snnsc.model.norms import Norm
 from snnsc.model.pending import Pending
+from snnsc.model.sequence import can_compile
+from snnsc.model.surrogates import build_surrogate
 from snnsc.recipe.schema import (
     ClifSpec,
     DietLifSpec,
@@ -25,6 +30,7 @@ from snnsc.recipe.schema import (
 )
 
 T, B, C, H, W = 3, 2, 4, 5, 3
+TRIANGLE = TriangleSpec(type="triangle")
 SPECS: dict[str, NeuronSpec] = {
     "lif": LifSpec(type="lif", decay=0.5, threshold=1.0),
     "soft": LifSpec(type="lif", decay=0.25, threshold=0.5, reset="soft", detach_reset=True, input_gain=1.5),
@@ -37,7 +43,7 @@ SPECS: dict[str, NeuronSpec] = {
 
 
 def neuron(spec: NeuronSpec, *, compiled: bool) -> Neuron:
-    made = Neuron(spec, TriangleSpec(type="triangle"), channels=C, T=T, compiled=compiled)
+    made = Neuron(spec, TRIANGLE, channels=C, T=T, compiled=compiled)
     return made.double()
 
 
@@ -100,6 +106,29 @@ def test_every_neuron_after_a_normalisation(kind: str) -> None:
     assert 0 < one["spikes"].mean() < 1
     assert one["y0"].abs().max() > 0
     assert_same(one, other)
+
+
+def test_a_compiler_knows_the_sizes_of_a_tile_and_all_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[list[Any]] = []
+
+    def noting(graph: torch.fx.GraphModule, _given: list[Any], **_: Any) -> torch.fx.GraphModule:
+        graphs.append([node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder"])
+        return graph
+
+    assert can_compile("cpu")  # before compilers are noted
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=noting))
+    y = torch.randn(2, 6, 64, 16, 16, requires_grad=True)
+    current = Pending([(y, Norm(64, factor=0.75))], [torch.zeros_like(y)])
+    spec = LifSpec(type="lif", decay=0.375, threshold=0.875)
+    kernels = FusedKernels(build_equation(spec), build_surrogate(TRIANGLE), 1, (), 2, form_of(current))
+    fused_spikes(kernels, current, 2, (), None).sum().backward()  # type: ignore[no-untyped-call]
+    assert kernels.tile == (8, 1024)
+    assert len(graphs) == 2  # forwards, backwards
+    for given in graphs:
+        tensors = [x for x in given if isinstance(x, Tensor)]
+        known = {tuple(map(is_concrete_int, x.shape[1:])) for x in tensors if x.dim() == 4}
+        assert known == {(False, True, True)}  # [T, G, R, W]: any number of tiles
+        assert all(x.dim() > 0 for x in tensors)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels-first", "channels-last"])
