@@ -2,7 +2,7 @@
 
 A step takes the state after the last step and the input current x, and gives the spikes s (0 or 1) and the new state;
 everything is elementwise. Constants are numbers, or tensors that broadcast over the current where they are learned.
-With a `slope` (a surrogate gradient) s has that derivative in place of its own; its value is the same without.
+`fire` gives s a derivative in place of its own, which is 0; its value is the same without.
 `u > threshold` is strict everywhere; u is the membrane potential before the reset, v the one after it.
 """
 
@@ -15,17 +15,34 @@ from torch import Tensor
 
 Constant = float | Tensor
 Slope = Callable[[Tensor, Constant], Tensor]
-"""(d, threshold) -> ds/du at d = u - threshold."""
+"""A surrogate gradient: (d, threshold) -> ds/du at d = u - threshold."""
+Fire = Callable[[Tensor, Tensor, Constant], Tensor]
+"""(spikes s, d = u - threshold, threshold) -> s, with a derivative."""
+State = tuple[Tensor, ...]
+Equation = Callable[[State, Tensor, tuple[Tensor, ...], Fire | None], tuple[Tensor, State]]
+"""(state, current x, learned constants at this time step, derivative of spikes or None) -> (spikes s, state')."""
 
 
-def spike(u: Tensor, threshold: Constant, slope: Slope | None = None) -> Tensor:
-    """1 where u > threshold, else 0, of u's shape and type; its derivative in u - threshold is `slope`."""
+def known(**numbers: float) -> Callable[[], dict[str, float]]:
+    """Numbers that a kernel's compiler is to know: to it a number of a closure is any number, a word is itself."""
+    words = {name: repr(float(number)) for name, number in numbers.items()}
+    return lambda: {name: float(word) for name, word in words.items()}
+
+
+def spike(u: Tensor, threshold: Constant, fire: Fire | None = None) -> Tensor:
+    """1 where u > threshold, else 0, of u's shape and type."""
     s = (u > threshold).to(u.dtype)
-    if slope is None:
-        return s
-    d = u - threshold
-    at = threshold.detach() if isinstance(threshold, Tensor) else threshold
-    return s + (d - d.detach()) * slope(d.detach(), at)  # adds exactly 0
+    return s if fire is None else fire(s, u - threshold, threshold)
+
+
+def with_slope(slope: Slope) -> Fire:
+    """Spikes whose derivative in d = u - threshold is `slope`."""
+
+    def fire(s: Tensor, d: Tensor, threshold: Constant) -> Tensor:
+        at = threshold.detach() if isinstance(threshold, Tensor) else threshold
+        return s + (d - d.detach()) * slope(d.detach(), at)  # adds exactly 0
+
+    return fire
 
 
 def after_reset(u: Tensor, s: Tensor, threshold: Constant, *, soft: bool = False, detach: bool = False) -> Tensor:
@@ -44,7 +61,7 @@ def lif_step(
     soft: bool = False,
     detach: bool = False,
     norm: Callable[[Tensor], Tensor] | None = None,
-    slope: Slope | None = None,
+    fire: Fire | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the leaky integrate-and-fire neuron; decay = 1 is the IF neuron.
 
@@ -62,7 +79,7 @@ def lif_step(
         soft: Whether the reset subtracts the threshold.
         detach: Whether no gradient goes through the reset.
         norm: Normalisation of u before it is compared.
-        slope: Surrogate gradient; None where no gradient is taken.
+        fire: Gives the spikes their derivative, such as `with_slope`; None where no gradient is taken.
 
     Returns:
         Spikes s and membrane potential v', both the shape and type of `v`.
@@ -71,12 +88,12 @@ def lif_step(
     TNNLS 2021; Guo et al., Membrane Potential Batch Normalization, ICCV 2023.
     """
     u = decay * v + (x if gain is None else gain * x)
-    s = spike(u if norm is None else norm(u), threshold, slope)
+    s = spike(u if norm is None else norm(u), threshold, fire)
     return s, after_reset(u, s, threshold, soft=soft, detach=detach)
 
 
 def clif_step(
-    v: Tensor, m: Tensor, x: Tensor, *, decay: float, threshold: float, slope: Slope | None = None
+    v: Tensor, m: Tensor, x: Tensor, *, decay: float, threshold: float, fire: Fire | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of the complementary LIF neuron.
 
@@ -89,7 +106,7 @@ def clif_step(
         x: Input current, the shape of `v`.
         decay: Factor on `v`, 1 - 1/tau.
         threshold: Firing threshold.
-        slope: Surrogate gradient; None where no gradient is taken.
+        fire: Gives the spikes their derivative, such as `with_slope`; None where no gradient is taken.
 
     Returns:
         s, v', m'.
@@ -97,7 +114,7 @@ def clif_step(
     Source: Huang et al., CLIF, ICML 2024; the authors' code HuuYuLong/Complementary-LIF.
     """
     u = decay * v + x
-    s = spike(u, threshold, slope)
+    s = spike(u, threshold, fire)
     m = m * torch.sigmoid((1 - decay) * u) + s
     return s, u - s * (threshold + torch.sigmoid(m)), m
 
@@ -112,7 +129,7 @@ def glif_step(
     decay: Tensor,
     hard: Tensor,
     subtract: Tensor,
-    slope: Slope | None = None,
+    fire: Fire | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the gated LIF neuron, its gates already multiplied out (`glif_constants`).
 
@@ -127,7 +144,7 @@ def glif_step(
         decay: Exponential leak.
         hard: Gate of the hard reset, in (0, 1).
         subtract: What a spike takes away.
-        slope: Surrogate gradient; None where no gradient is taken.
+        fire: Gives the spikes their derivative, such as `with_slope`; None where no gradient is taken.
 
     Returns:
         s, v'.
@@ -135,7 +152,7 @@ def glif_step(
     Source: Yao et al., GLIF, NeurIPS 2022; the authors' code Ikarosy/Gated-LIF, LIFSpike_CW with soft gates.
     """
     u = v + gain * x - leak
-    s = spike(u, threshold, slope)
+    s = spike(u, threshold, fire)
     return s, decay * u * (1 - hard * s) - subtract * s
 
 

@@ -25,16 +25,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnsc.model.equations import Slope
+from snnsc.model.adjoint import gradients_of_steps
+from snnsc.model.equations import Equation, Slope, State, known
 from snnsc.model.norms import Norm
 from snnsc.model.pending import Pending
 from snnsc.model.sequence import (
-    Equation,
-    State,
     as_kernel,
     channels_last,
     channels_third,
-    known,
     step_of,
     wide_type,
 )
@@ -110,14 +108,8 @@ class FusedKernels:
         sizes = known(**form.tile._asdict())
         norms = tuple(known(**norm._asdict()) for norm in form.norms)
 
-        def run(currents: Tensors, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Tensors:
-            step = step_of(equation, constants, timed, slope, mask)
-            state: State = tuple(torch.zeros_like(currents[0]) for _ in range(states))
-            found = []
-            for t in range(T):
-                s, state = step(state, currents[t if len(currents) > 1 else 0], t)
-                found.append(s)
-            return tuple(found)
+        def at_rest(currents: Tensors) -> State:
+            return tuple(torch.zeros_like(currents[0]) for _ in range(states))
 
         def forward(
             ys: Tensors, gammas: Tensors, betas: Tensors, added: Tensors, constants: Tensors
@@ -127,8 +119,12 @@ class FusedKernels:
                 _statistics(y, gamma, beta, tile, **norm())
                 for y, gamma, beta, norm in zip(ys, gammas, betas, norms, strict=True)
             )
-            spikes = run(_currents(ys, found, added), constants, None, None)
-            return torch.stack([s.to(ys[0].dtype) for s in spikes]), found
+            currents, step = _currents(ys, found, added), step_of(equation, constants, timed)
+            state, spikes = at_rest(currents), []
+            for t in range(T):
+                s, state = step(state, currents[t if len(currents) > 1 else 0], t)
+                spikes.append(s.to(ys[0].dtype))
+            return torch.stack(spikes), found
 
         def backward(
             ys: Tensors,
@@ -139,13 +135,11 @@ class FusedKernels:
             grad: Tensor,
         ) -> tuple[Tensor, Tensors, Tensors, Tensor, Tensors]:
             tile = _fixed_tile(sizes, *ys, *added, grad)
-
-            def spikes(currents: Tensors, constants: Tensors) -> Tensors:
-                return run(currents, constants, slope, mask)
-
             currents = _currents(ys, found, added)
             given = tuple(g.to(currents[0].dtype) for g in grad.unbind(0))
-            g_T, g_constants = torch.func.vjp(spikes, currents, constants)[1](given)
+            g_T, _, g_constants = gradients_of_steps(
+                equation, slope, timed, mask, currents, at_rest(currents), constants, given
+            )
             # summed over time first, and stacked: so one loop writes these and g, and nothing else
             sums = [functools.reduce(add, g_T)]
             sums += [

@@ -19,19 +19,16 @@ from torch import Tensor, nn
 
 from snnsc.errors import RecipeError
 from snnsc.model.bits import mark
-from snnsc.model.equations import Slope, clif_step, glif_constants, glif_step, lif_step
+from snnsc.model.equations import Equation, Fire, State, clif_step, glif_constants, glif_step, known, lif_step
 from snnsc.model.fused import Form, FusedKernels, form_of, fused_spikes
 from snnsc.model.pending import Pending
 from snnsc.model.sequence import (
     UNROLLED_STEPS,
-    Equation,
     Kernels,
-    State,
     at_rest,
     can_compile,
     channels_last,
     channels_third,
-    known,
     run_sequence,
     run_steps,
     step_of,
@@ -296,17 +293,15 @@ def build_equation(spec: NeuronSpec, norm: MembraneNorm | None = None) -> Equati
         case ClifSpec(decay=decay, threshold=threshold):
             fixed = known(decay=decay, threshold=threshold)
 
-            def clif(
-                state: State, x: Tensor, _learned: tuple[Tensor, ...], slope: Slope | None
-            ) -> tuple[Tensor, State]:
-                s, v, m = clif_step(state[0], state[1], x, **fixed(), slope=slope)
+            def clif(state: State, x: Tensor, _learned: tuple[Tensor, ...], fire: Fire | None) -> tuple[Tensor, State]:
+                s, v, m = clif_step(state[0], state[1], x, **fixed(), fire=fire)
                 return s, (v, m)
 
             return clif
         case GlifSpec():
 
-            def glif(state: State, x: Tensor, learned: tuple[Tensor, ...], slope: Slope | None) -> tuple[Tensor, State]:
-                s, v = glif_step(state[0], x, **dict(zip(names, learned, strict=True)), slope=slope)
+            def glif(state: State, x: Tensor, learned: tuple[Tensor, ...], fire: Fire | None) -> tuple[Tensor, State]:
+                s, v = glif_step(state[0], x, **dict(zip(names, learned, strict=True)), fire=fire)
                 return s, (v,)
 
             return glif
@@ -325,9 +320,9 @@ def _with_reset(
     """`lif_step` as an equation: its fixed and learned constants by name, its reset as the spec says."""
     soft, detach = spec.reset == "soft", spec.detach_reset
 
-    def equation(state: State, x: Tensor, learned: tuple[Tensor, ...], slope: Slope | None) -> tuple[Tensor, State]:
+    def equation(state: State, x: Tensor, learned: tuple[Tensor, ...], fire: Fire | None) -> tuple[Tensor, State]:
         constants = fixed() | dict(zip(names, learned, strict=True))
-        s, v = step(*state, x, **constants, soft=soft, detach=detach, slope=slope)
+        s, v = step(*state, x, **constants, soft=soft, detach=detach, fire=fire)
         return s, (v,)
 
     return equation

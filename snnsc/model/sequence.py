@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnsc.model.equations import Slope
+from snnsc.model.adjoint import constants_at, gradients_of_steps
+from snnsc.model.equations import Equation, Slope, State, with_slope
 from snnsc.model.masking import masked
 
 logger = logging.getLogger(__name__)
@@ -25,11 +26,8 @@ logger = logging.getLogger(__name__)
 UNROLLED_STEPS = 16
 """Longest run of time steps in one compiled kernel; longer sequences are run in parts, to bound compile time."""
 
-State = tuple[Tensor, ...]
 Step = Callable[[State, Tensor, int], tuple[Tensor, State]]
 """(state, current x, time step t) -> (spikes s, state')."""
-Equation = Callable[[State, Tensor, tuple[Tensor, ...], Slope | None], tuple[Tensor, State]]
-"""(state, current x, learned constants at this time step, surrogate gradient or None) -> (spikes s, state')."""
 
 
 def run_steps(step: Step, current_TN: Tensor, T: int, state: State) -> tuple[Tensor, State]:
@@ -59,14 +57,14 @@ def step_of(
     equation: Equation,
     constants: tuple[Tensor, ...],
     timed: tuple[bool, ...],
-    slope: Slope | None,
-    mask: Tensor | None,
+    slope: Slope | None = None,
+    mask: Tensor | None = None,
 ) -> Step:
     """An equation with its learned constants, those that are timed at their time step, and its masked slope."""
 
     def step(state: State, x: Tensor, t: int) -> tuple[Tensor, State]:
-        now = tuple(c[t] if timed_ else c for c, timed_ in zip(constants, timed, strict=True))
-        return equation(state, x, now, None if slope is None else masked(slope, mask, t, x))
+        fire = None if slope is None else with_slope(masked(slope, mask, t, x))
+        return equation(state, x, constants_at(constants, timed, t), fire)
 
     return step
 
@@ -99,28 +97,31 @@ class Kernels:
         self.states, self.timed = states, timed
         Tensors = tuple[Tensor, ...]
 
-        def run(current: Tensor, state: State, constants: Tensors, slope: Slope | None, mask: Tensor | None) -> Any:  # noqa: ANN401
-            return run_steps(step_of(equation, constants, timed, slope, mask), current, T, state)
-
         def forward(current: Tensor, constants: Tensors) -> Tensor:
-            return run(current, at_rest(current, states), constants, None, None)[0]  # type: ignore[no-any-return]
-
-        def backward(current: Tensor, constants: Tensors, mask: Tensor | None, grad: Tensor) -> Tensors:
-            def spikes(current: Tensor, *constants: Tensor) -> Tensor:
-                return run(current, at_rest(current, states), constants, slope, mask)[0]  # type: ignore[no-any-return]
-
-            return torch.func.vjp(spikes, current, *constants)[1](grad)  # type: ignore[no-any-return]
+            return forward_from(current, at_rest(current, states), constants)[0]
 
         def forward_from(current: Tensor, state: State, constants: Tensors) -> tuple[Tensor, State]:
-            return run(current, state, constants, None, None)  # type: ignore[no-any-return]
+            return run_steps(step_of(equation, constants, timed), current, T, state)
+
+        def backward(current: Tensor, constants: Tensors, mask: Tensor | None, grad: Tensor) -> Tensors:
+            g_current, _, g_constants = gradients(current, at_rest(current, states), constants, mask, grad, None)
+            return g_current, *g_constants
 
         def backward_from(
             current: Tensor, state: State, constants: Tensors, mask: Tensor | None, grads: tuple[Tensor, State]
         ) -> Tensors:
-            def whole(current: Tensor, *tensors: Tensor) -> tuple[Tensor, State]:
-                return run(current, tensors[:states], tensors[states:], slope, mask)  # type: ignore[no-any-return]
+            g_current, g_state, g_constants = gradients(current, state, constants, mask, *grads)
+            return g_current, *g_state, *g_constants
 
-            return torch.func.vjp(whole, current, *state, *constants)[1](grads)  # type: ignore[no-any-return]
+        def gradients(
+            current: Tensor, state: State, constants: Tensors, mask: Tensor | None, grad: Tensor, g_last: State | None
+        ) -> tuple[Tensor, State, Tensors]:
+            wide = wide_type(current)
+            currents, given = ([x.to(wide) for x in whole.unbind(0)] for whole in (current, grad))
+            g_T, g_state, g_constants = gradients_of_steps(
+                equation, slope, timed, mask, currents, state, constants, given, g_last
+            )
+            return torch.stack([g.to(current.dtype) for g in g_T]), g_state, g_constants
 
         made: Callable[..., Any] = as_kernel if compiled else lambda function: function
         self.forward, self.backward = made(forward), made(backward)
@@ -218,12 +219,6 @@ def channels_last(x: Tensor) -> Tensor:
 def channels_third(x: Tensor) -> Tensor:
     """[T, B, ..., C] as [T, B, C, ...]."""
     return x.movedim(-1, 2) if x.dim() > 3 else x
-
-
-def known(**numbers: float) -> Callable[[], dict[str, float]]:
-    """Numbers that a kernel's compiler is to know: to it a number of a closure is any number, a word is itself."""
-    words = {name: repr(float(number)) for name, number in numbers.items()}
-    return lambda: {name: float(word) for name, word in words.items()}
 
 
 def as_kernel(function: Callable[..., Any]) -> Callable[..., Any]:

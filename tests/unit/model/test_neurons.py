@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnsc.model import sequence
-from snnsc.model.equations import lif_step
+from snnsc.model.equations import lif_step, with_slope
 from snnsc.model.neurons import Neuron
 from snnsc.model.sequence import State, can_compile, run_steps
 from snnsc.model.surrogates import build_surrogate
@@ -62,7 +62,7 @@ def test_the_comparison_is_strict() -> None:
 def test_the_surrogate_changes_no_value() -> None:
     v, x = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
     plain = lif_step(v, x, decay=0.5, threshold=1.0)
-    with_gradient = lif_step(v, x, decay=0.5, threshold=1.0, slope=build_surrogate(TRIANGLE))
+    with_gradient = lif_step(v, x, decay=0.5, threshold=1.0, fire=with_slope(build_surrogate(TRIANGLE)))
     assert all(map(torch.equal, plain, with_gradient))
 
 
