@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,33 +53,23 @@ def _data(recipe: Recipe, data_root: Path | None, *, train: bool) -> Loaders:
         return build_loaders(recipe, resolve_root(recipe, data_root), train=train, progress=progress)
 
 
-def some_samples(source: Checkpoint, data_root: Path | None, least: int) -> tuple[list[tuple[Tensor, Tensor]], str]:
-    """Batches of at least `least` real samples, or of all there are, and what they are.
+def some_samples(source: Checkpoint, data_root: Path | None, count: int) -> tuple[list[tuple[Tensor, Tensor]], str]:
+    """Batches of `count` real samples, each class in proportion, or of all there are; and what they are.
 
-    The evaluation set comes first; where it is too small, training samples join it.
+    They are of the evaluation set; where it is too small, training samples join it.
     """
     test = evaluation_data(source.recipe, source.facts, data_root).test
-    batches = list(_first(test.batches(), least))
-    count = sum(len(labels) for _, labels in batches)
-    if count >= least or test.samples > count:
+    batches = list(test.drawn(count, source.recipe.seed).batches())
+    if test.samples >= count:
         return batches, "evaluation set"
-    more = training_samples(source, data_root, least - count)
-    total = count + sum(len(labels) for _, labels in more)
-    note(f"the evaluation set has {count} samples; {total - count} training samples join it")
-    return batches + more, f"evaluation set ({count}) and training set ({total - count})"
+    more = training_samples(source, data_root, count - test.samples)
+    joined = sum(len(labels) for _, labels in more)
+    note(f"the evaluation set has {test.samples} samples; {joined} training samples join it")
+    return batches + more, f"evaluation set ({test.samples}) and training set ({joined})"
 
 
-def training_samples(source: Checkpoint, data_root: Path | None, least: int) -> list[tuple[Tensor, Tensor]]:
-    """Batches of at least `least` training samples, or of all there are, as they are without augmentation."""
+def training_samples(source: Checkpoint, data_root: Path | None, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Batches of `count` training samples, each class in proportion, or of all there are; without augmentation."""
     train = _data(source.recipe, data_root, train=True).train
     assert train is not None
-    return list(_first(train.unaugmented().batches(), least))
-
-
-def _first(batches: Iterator[tuple[Tensor, Tensor]], least: int) -> Iterator[tuple[Tensor, Tensor]]:
-    count = 0
-    for inputs, labels in batches:
-        yield inputs, labels
-        count += len(labels)
-        if count >= least:
-            return
+    return list(train.unaugmented().drawn(count, source.recipe.seed).batches())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from snnsc.data.crops import ATTEMPTS, CHANCES
 from snnsc.data.mixing import Mixing
 from snnsc.data.parallel import processors
 from snnsc.data.samples import Array, Crops, Indices, Samples
-from snnsc.data.splits import AUGMENT, MIX, ORDER, generator
+from snnsc.data.splits import AUGMENT, MIX, ORDER, SOME, generator, stratified_split
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """(inputs, labels): images float32 [B, C, H, W] or frames float32 [T, B, 2, H, W], and labels int64 [B]; in training
@@ -147,6 +147,13 @@ class EvalBatches:
             return inputs, torch.from_numpy(self.labels_N[indices_B])
 
         return prefetched(batch, range(len(self)), pinned=self.pinned)
+
+    def drawn(self, count: int, seed: int) -> EvalBatches:
+        """Return `count` of the samples, each class in proportion and drawn by `seed`, or all where these are fewer."""
+        if count >= self.samples:
+            return self
+        _, places = stratified_split(self.labels_N[self.chosen_M], count, generator(SOME, seed))
+        return replace(self, chosen_M=self.chosen_M[places])
 
     def _mine(self) -> Indices:
         """Return the places in `source` of this rank's samples."""

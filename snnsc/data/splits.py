@@ -11,7 +11,7 @@ from snnsc.data.samples import Indices
 
 # The first word of each random stream: two streams of one recipe must never be the same numbers. SeedSequence pads
 # with zeros, so streams of different length could otherwise coincide.
-TEST_SPLIT, VALIDATION_SPLIT, TRAIN_LIMIT, TEST_LIMIT, ORDER, AUGMENT, MIX = range(1, 8)
+TEST_SPLIT, VALIDATION_SPLIT, TRAIN_LIMIT, TEST_LIMIT, ORDER, AUGMENT, MIX, SOME = range(1, 9)
 
 
 def generator(stream: int, *words: int) -> np.random.Generator:

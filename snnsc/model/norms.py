@@ -8,7 +8,7 @@ or [T, C] where the time steps are told apart; this is what folds into a convolu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
@@ -32,7 +32,8 @@ class Norm(nn.BatchNorm2d):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """Normalised x, of its shape; the running statistics move in training mode."""
-        return over_time(self._normalised(x_TBCHW.flatten(0, 1)), x_TBCHW)
+        x = x_TBCHW.flatten(0, 1)
+        return over_time(_as_many(x, self._normalised) if self.training else self._normalised(x), x_TBCHW)
 
     def _normalised(self, x: Tensor) -> Tensor:
         if self.factor == 1.0:
@@ -122,17 +123,22 @@ class Bntt(nn.Module):
         T, C = self.weight.shape
         x_TBCHW = x_TBCHW.expand(T, *x_TBCHW.shape[1:])
         moves = self.track_running_stats or not self.training
+
+        def normalised(x: Tensor) -> Tensor:
+            return F.batch_norm(
+                x,
+                self.running_mean.view(-1) if moves else None,
+                self.running_var.view(-1) if moves else None,
+                self.weight.flatten(),
+                None,
+                self.training,
+                self.momentum,
+                self.eps,
+            )
+
         # every step's channels are channels of their own: one call for all steps
-        y = F.batch_norm(
-            x_TBCHW.transpose(0, 1).flatten(1, 2),
-            self.running_mean.view(-1) if moves else None,
-            self.running_var.view(-1) if moves else None,
-            self.weight.flatten(),
-            None,
-            self.training,
-            self.momentum,
-            self.eps,
-        )
+        x = x_TBCHW.transpose(0, 1).flatten(1, 2)
+        y = _as_many(x, normalised) if self.training else normalised(x)
         return y.view(-1, T, C, *y.shape[2:]).transpose(0, 1)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
@@ -175,6 +181,17 @@ def without_tracking(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+def _as_many(x: Tensor, normalised: Callable[[Tensor], Tensor]) -> Tensor:
+    """Normalised x [N, C, H, W]; one image is shown as H W images of one place.
+
+    On a CPU torch 2.14 takes wrong gradients of a single image whose memory lies otherwise than the gradient's.
+    """
+    if x.shape[0] != 1:
+        return normalised(x)
+    places = x.movedim(1, -1)
+    return normalised(places.reshape(-1, places.shape[-1], 1, 1)).view(places.shape).movedim(-1, 1)
 
 
 def over_time(y: Tensor, like_TB: Tensor) -> Tensor:

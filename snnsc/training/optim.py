@@ -39,9 +39,11 @@ def _groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 class _Stepping(torch.optim.Optimizer):
-    """On a CPU torch's fused steps copy every gradient that is not contiguous, there and back: half of their time.
+    """torch's fused steps on a CPU, which want contiguous tensors.
 
-    So they are shown weights [O, I, H, W] in channels-last memory as that memory lies, [O, H, W, I].
+    They copy a channels-last weight's gradient there and back, half of their time; and where weight, gradient and state
+    do not lie alike they take one for the other. So weights [O, I, H, W] in channels-last memory are shown as that
+    memory lies, [O, H, W, I], and what belongs to them in the same order.
     """
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -65,29 +67,34 @@ class _Sgd(_Stepping, torch.optim.SGD):
 
 @contextmanager
 def _as_memory_lies(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Within the context, weights in channels-last memory with their gradients and state are [O, H, W, I]."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    turned = [(p, p.data, p.grad) for p in parameters if p.grad is not None and _lies_otherwise(p)]
-    for p, data, grad in turned:
-        p.data, p.grad = data.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
-        _turn_state(optimizer, p, 0, 2, 3, 1)
+    """Within the context, weights on a CPU with their gradients and state are contiguous."""
+    before = []
     try:
+        for p in (p for group in optimizer.param_groups for p in group["params"]):
+            if p.grad is None or p.device.type != "cpu":
+                continue
+            state, last = optimizer.state.get(p, {}), _is_channels_last(p)
+            if not last and all(x.is_contiguous() for x in (p.grad, *_with_axes(state).values())):
+                continue
+            before.append((p, p.data, p.grad, last))
+            state.update({name: _turned(x, last).contiguous() for name, x in _with_axes(state).items()})
+            p.data, p.grad = _turned(p.data, last), _turned(p.grad, last).contiguous()
         yield
     finally:
-        for p, data, grad in turned:
+        for p, data, grad, last in before:
             p.data, p.grad = data, grad
-            _turn_state(optimizer, p, 0, 3, 1, 2)
+            state = optimizer.state.get(p, {})
+            state.update({name: x.permute(0, 3, 1, 2) for name, x in _with_axes(state).items() if last})
 
 
-def _lies_otherwise(p: Tensor) -> bool:
-    if p.device.type != "cpu" or p.dim() != 4 or p.is_contiguous():
-        return False
-    return p.is_contiguous(memory_format=torch.channels_last)
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _turn_state(optimizer: torch.optim.Optimizer, p: Tensor, *order: int) -> None:
-    """The tensors that belong to the weight one by one; the number of steps is 0-d."""
-    state = optimizer.state.get(p, {})
-    for name, value in state.items():
-        if isinstance(value, Tensor) and value.dim() == 4:
-            state[name] = value.permute(order)
+def _turned(x: Tensor, last: bool) -> Tensor:
+    return x.permute(0, 2, 3, 1) if last else x
+
+
+def _with_axes(state: dict[str, Any]) -> dict[str, Tensor]:
+    """What an optimizer holds of a weight number by number; the count of its steps is 0-d."""
+    return {name: x for name, x in state.items() if isinstance(x, Tensor) and x.dim()}

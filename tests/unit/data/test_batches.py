@@ -248,3 +248,19 @@ def test_an_iterator_that_is_never_used_starts_nothing():
     iterator = prefetched(lambda step: step, range(3))
     assert threads() == []
     del iterator
+
+
+def test_some_samples_are_of_every_class():
+    labels_N = np.repeat(np.arange(5), 40)  # as folders are read, class by class
+    images = np.arange(200, dtype=np.uint8)[:, None, None, None]
+    pipeline = ImagePipeline((0.0,), (1 / 255,), AUGMENT)
+    whole = EvalBatches(ArraySamples(images), labels_N, np.arange(20, 200), pipeline, 16)
+    some = whole.drawn(45, seed=3)
+    inputs, labels = (torch.cat(parts) for parts in zip(*some.batches(), strict=True))
+    assert some.samples == 45
+    assert torch.bincount(labels).tolist() == [5, 10, 10, 10, 10]
+    assert torch.equal(labels, inputs.flatten().round().long() // 40)
+    assert inputs.unique().numel() == 45
+    assert np.array_equal(some.chosen_M, whole.drawn(45, seed=3).chosen_M)
+    assert not np.array_equal(some.chosen_M, whole.drawn(45, seed=4).chosen_M)
+    assert whole.drawn(180, seed=3) is whole

@@ -184,3 +184,31 @@ def test_memory_order_and_precision_are_kept_in_the_result(spec) -> None:
     low = build_norm(spec, 3, threshold=1.0, T=2)(x.bfloat16())
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("norm", [Norm(3), Norm(3, 0.75), Tebn(3, 1), Bntt(3, 1)], ids=lambda n: n.__class__.__name__)
+@pytest.mark.parametrize("given", [(1, 2, 3), (2, 3, 1)])
+@pytest.mark.parametrize("wanted", [(1, 2, 3), (2, 3, 1)])
+def test_gradients_of_a_single_image_in_any_memory_order(
+    norm: nn.Module, given: tuple[int, ...], wanted: tuple[int, ...]
+) -> None:
+    def ordered(x: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:  # torch's CPU kernel took one for the other
+        lying = x[0, 0].permute([i - 1 for i in order]).contiguous()
+        return lying.permute([order.index(i) for i in (1, 2, 3)])[None, None]
+
+    norm.double()
+    x, gradient = torch.randn(2, 1, 1, 3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = ordered(x, given).requires_grad_()
+    found = norm(x)
+    d = x - x.mean((3, 4), keepdim=True)
+    by_hand = d * torch.rsqrt((d * d).mean((3, 4), keepdim=True) + 1e-5) * getattr(norm, "factor", 1.0)
+    torch.testing.assert_close(found, by_hand)
+    parameters = dict(norm.named_parameters())
+    g_x, *g_parameters = torch.autograd.grad(found, [x, *parameters.values()], ordered(gradient, wanted))
+    torch.testing.assert_close(g_x, torch.autograd.grad(by_hand, x, gradient)[0])
+    for (name, parameter), g in zip(parameters.items(), g_parameters, strict=True):
+        if name.endswith("weight"):
+            expected = (by_hand.detach() * gradient).sum((0, 1, 3, 4))
+            torch.testing.assert_close(g, expected.view(parameter.shape))
+        elif name.endswith("bias"):
+            torch.testing.assert_close(g, gradient.sum((0, 1, 3, 4)))

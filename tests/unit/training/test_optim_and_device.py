@@ -71,6 +71,30 @@ def test_weights_in_channels_last_memory_are_updated_where_they_lie(
         torch.testing.assert_close(*states, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("table", ["type='adamw'", "type='sgd', momentum=0.9"])
+@pytest.mark.parametrize("weights_last", [False, True])
+def test_gradients_and_state_that_lie_otherwise_than_their_weight(
+    make_recipe: Callable[..., Recipe], table: str, *, weights_last: bool
+) -> None:
+    spec = make_recipe(f"train.optimizer={{{table}}}").train.optimizer
+    torch.manual_seed(0)
+    one = nn.Conv2d(3, 4, 3)
+    formats = (torch.contiguous_format, torch.channels_last)
+    other = copy.deepcopy(one).to(memory_format=formats[weights_last])
+    optimizers = [build_optimizer(model, spec) for model in (one, other)]
+    for _ in range(3):
+        for p, q in zip(one.parameters(), other.parameters(), strict=True):
+            p.grad = torch.randn(p.shape)
+            q.grad = p.grad.contiguous(memory_format=formats[not weights_last if q.dim() == 4 else 0])
+        for optimizer in optimizers:
+            optimizer.step()
+        for state in optimizers[1].state.values():  # as a state that was saved with other weights
+            for name, value in state.items():
+                state[name] = value.contiguous(memory_format=formats[not weights_last if value.dim() == 4 else 0])
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
+
+
 def test_a_step_that_fails_leaves_weights_as_they_lay(
     make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
