@@ -73,3 +73,18 @@ def test_area(make_recipe: Callable[..., Recipe], name: str) -> None:
     d = np.linspace(-2000, 2000, 4_000_001)
     area = values(make_recipe, f"type='{name}'", d).sum() * 1e-3
     assert area == pytest.approx(2.0 if name == "tanh" else 1.0, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_compiler_knows_all_numbers(make_recipe: Callable[..., Recipe], name: str) -> None:
+    inputs: list[torch.Tensor] = []
+
+    def noting(graph: torch.fx.GraphModule, given: list[torch.Tensor]) -> torch.fx.GraphModule:
+        inputs.extend(x for x in given if isinstance(x, torch.Tensor))
+        return graph
+
+    surrogate = build_surrogate(
+        make_recipe(f"model.surrogate={{type='{name}', {FORMS[name][0]}=1.75}}").model.surrogate
+    )
+    torch.compile(lambda d: surrogate(d, 1.0), backend=noting, dynamic=True)(torch.zeros(5))
+    assert [tuple(x.shape) for x in inputs] == [(5,)]
