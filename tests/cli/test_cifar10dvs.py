@@ -11,7 +11,7 @@ from snnsc.checkpoint import read
 from snnsc.data import build_loaders
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-BRIEF = ["train.epochs=1", "train.batch_size=5", "data.train_limit=10", "data.test_limit=10"]
+BRIEF = ["train.epochs=1", "train.compile=off", "train.batch_size=5", "data.train_limit=10", "data.test_limit=10"]
 
 
 @pytest.fixture(scope="module")
