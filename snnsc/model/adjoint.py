@@ -22,10 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnsc.model.equations import Constant, Equation, Slope, State
+from snnsc.model.equations import Constant, Equation, Slope, State, Tensors
 from snnsc.model.masking import masked
 
-Tensors = tuple[Tensor, ...]
 _WayBack = Callable[[Tensor, State], tuple[State, Tensor, Tensors]]
 """(what reaches the spikes, the state after a step) -> what reaches the state before it, the current, the constants."""
 

@@ -18,8 +18,9 @@ Slope = Callable[[Tensor, Constant], Tensor]
 """A surrogate gradient: (d, threshold) -> ds/du at d = u - threshold."""
 Fire = Callable[[Tensor, Tensor, Constant], Tensor]
 """(spikes s, d = u - threshold, threshold) -> s, with a derivative."""
-State = tuple[Tensor, ...]
-Equation = Callable[[State, Tensor, tuple[Tensor, ...], Fire | None], tuple[Tensor, State]]
+Tensors = tuple[Tensor, ...]
+State = Tensors
+Equation = Callable[[State, Tensor, Tensors, Fire | None], tuple[Tensor, State]]
 """(state, current x, learned constants at this time step, derivative of spikes or None) -> (spikes s, state')."""
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsc.model.adjoint import gradients_of_steps
-from snnsc.model.equations import Equation, Slope, State, known
+from snnsc.model.equations import Equation, Slope, State, Tensors, known
 from snnsc.model.norms import Norm
 from snnsc.model.pending import Pending
 from snnsc.model.sequence import (
@@ -37,7 +37,6 @@ from snnsc.model.sequence import (
     wide_type,
 )
 
-Tensors = tuple[Tensor, ...]
 LONGEST_ROW = 1024
 MOST_ROWS = 8
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsc.model.adjoint import constants_at, gradients_of_steps
-from snnsc.model.equations import Equation, Slope, State, with_slope
+from snnsc.model.equations import Equation, Slope, State, Tensors, with_slope
 from snnsc.model.masking import masked
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,6 @@ class Kernels:
         self, equation: Equation, slope: Slope, states: int, timed: tuple[bool, ...], T: int, *, compiled: bool
     ) -> None:
         self.states, self.timed = states, timed
-        Tensors = tuple[Tensor, ...]
 
         def forward(current: Tensor, constants: Tensors) -> Tensor:
             return forward_from(current, at_rest(current, states), constants)[0]
